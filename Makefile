@@ -4,7 +4,6 @@ GO        ?= go
 BIN       := bin/image-builder
 OUT       ?= out
 SPEC      ?= examples/quickstart.yaml
-FUZZTIME  ?= 20s
 TESTTOOLS := .cache/tools
 
 export CGO_ENABLED := 0

@@ -125,3 +125,15 @@ func TestInterrupt(t *testing.T) {
 		}
 	}
 }
+
+// A file with qcow2's magic and nothing sound behind it.
+func TestDamagedImage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.qcow2")
+	if err := os.WriteFile(path, append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4096)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Run(t.Context(), Options{Image: path, Tools: tools(t), Accel: TCG, WorkDir: t.TempDir()})
+	if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "not a sound disk image") {
+		t.Errorf("%v", err)
+	}
+}

@@ -44,7 +44,7 @@ func parseMessage(line []byte) (message, error) {
 	}
 	m.Check, m.Name, m.Text = printable(m.Check), printable(m.Name), printable(m.Text)
 	if len(m.Log) > maxLog {
-		m.Log = m.Log[len(m.Log)-maxLog:]
+		m.Log = m.Log[:maxLog]
 	}
 	for i := range m.Log {
 		m.Log[i] = printable(m.Log[i])

@@ -1,8 +1,6 @@
 package boottest
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -38,52 +36,6 @@ func TestArgs(t *testing.T) {
 			overlay: "b/overlay.qcow2", seed: "b/seed", vars: "b/vars.fd", console: "b/console.log"}
 		lines := strings.Join(v.args(), "\n")
 		golden(t, "args-"+string(c.firmware)+"-"+string(c.accel)+".txt", []byte(lines+"\n"))
-	}
-}
-
-func TestSeed(t *testing.T) {
-	dir := t.TempDir()
-	r := runner{Options: Options{Kubernetes: true}}
-	if err := writeSeed(dir, r.seedFor(newBoot(2, UEFI))); err != nil {
-		t.Fatal(err)
-	}
-	meta, _ := os.ReadFile(filepath.Join(dir, "meta-data"))
-	if string(meta) != "instance-id: image-builder-test-node-2-uefi\nlocal-hostname: node-2-uefi\n" {
-		t.Errorf("meta-data:\n%s", meta)
-	}
-	data, _ := os.ReadFile(filepath.Join(dir, "user-data"))
-	body, ok := strings.CutPrefix(string(data), "#cloud-config\n")
-	if !ok {
-		t.Fatalf("user-data starts with %.20q", data)
-	}
-	var seed map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(body), &seed); err != nil {
-		t.Fatal(err)
-	}
-	// Nobody may log in: nothing but files and commands.
-	for key := range seed {
-		if key != "write_files" && key != "runcmd" {
-			t.Errorf("user-data has %s", key)
-		}
-	}
-	var files []writeFile
-	if err := json.Unmarshal(seed["write_files"], &files); err != nil {
-		t.Fatal(err)
-	}
-	content := map[string]string{}
-	for _, f := range files {
-		b, err := base64.StdEncoding.DecodeString(f.Content)
-		if err != nil {
-			t.Error(err)
-		}
-		content[f.Path] = string(b)
-	}
-	want := `{"port":"/dev/virtio-ports/imagebuilder.test","hostname":"node-2-uefi","firmware":"uefi","clone":true,"kubernetes":true}`
-	if got := content[guestDir+"/config.json"]; got != want {
-		t.Errorf("config.json is %s", got)
-	}
-	if !strings.Contains(content[guestDir+"/main.py"], "def main()") {
-		t.Error("main.py is missing")
 	}
 }
 

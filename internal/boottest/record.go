@@ -131,7 +131,8 @@ func (b *Boot) compare(first *Boot) error {
 }
 
 // explain says in err which boot of which image failed, at which check, how
-// many others failed, and adds the log lines that matter.
+// many others failed, and adds the log lines that matter; the guest puts those
+// first that matter most.
 func (b *Boot) explain(err error, image string) error {
 	var f *failure
 	if err == nil || !errors.As(err, &f) {
@@ -143,7 +144,7 @@ func (b *Boot) explain(err error, image string) error {
 	}
 	tail := ""
 	if len(f.log) > 0 {
-		tail = "\n  " + strings.Join(f.log[max(0, len(f.log)-60):], "\n  ")
+		tail = "\n  " + strings.Join(f.log[:min(len(f.log), 60)], "\n  ")
 	}
 	err = &fault.Error{Kind: fault.KindOf(f.err), Err: fmt.Errorf("%s: %w%s", text, err, tail)}
 	if !b.hello {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"imagebuilder.dev/internal/catalog"
@@ -17,6 +19,7 @@ import (
 	"imagebuilder.dev/internal/event"
 	"imagebuilder.dev/internal/fault"
 	"imagebuilder.dev/internal/format"
+	"imagebuilder.dev/internal/store"
 )
 
 // diskVersion changes when the same root would give another disk or artifact.
@@ -42,9 +45,10 @@ func Build(ctx context.Context, in Inputs, o Options) (*Manifest, error) {
 		}
 	}
 	if o.Until == "" {
-		if err := prepareOut(o.Out); err != nil {
+		if err := PrepareOut(o.Out); err != nil {
 			return nil, err
 		}
+		sweepOut(o.Out)
 	}
 	b := &builder{in: in, out: o.Out, engine: Engine{Store: in.Fetch.Store(), Epoch: in.Lock.Epoch}}
 	manifest := &Manifest{Name: in.Spec.Metadata.Name, Lock: in.Lock.Hash(), Kubernetes: in.Lock.Kubernetes.Version, Epoch: in.Lock.Epoch}
@@ -64,8 +68,24 @@ func Build(ctx context.Context, in Inputs, o Options) (*Manifest, error) {
 	return manifest, manifest.write(o.Out)
 }
 
-// prepareOut finds out early that the folder cannot be written to.
-func prepareOut(dir string) error {
+// partPrefix, followed by the process that writes it, begins the name of an
+// artifact that is not finished.
+const partPrefix = ".image-builder-"
+
+// sweepOut removes what killed builds have left in the folder.
+func sweepOut(dir string) {
+	parts, _ := filepath.Glob(filepath.Join(dir, partPrefix+"*"))
+	for _, p := range parts {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(p), partPrefix), "-")
+		if n, err := strconv.Atoi(pid); err == nil && !store.Alive(n) {
+			os.Remove(p)
+		}
+	}
+}
+
+// PrepareOut makes the output folder and finds out early that it cannot be
+// written to.
+func PrepareOut(dir string) error {
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil {
 		var f *os.File
@@ -150,7 +170,7 @@ func (b *builder) write(ctx context.Context, a *Artifact, layers []string) (err 
 	}
 	ctx, task := event.Start(ctx, a.File)
 	defer func() { task.Done(err) }()
-	out, err := os.CreateTemp(b.out, "."+a.File+".*")
+	out, err := os.CreateTemp(b.out, partPrefix+strconv.Itoa(os.Getpid())+"-*")
 	if err != nil {
 		return fault.New(fault.Environment, "write the artifact: %w", err)
 	}

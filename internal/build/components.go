@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -25,8 +26,9 @@ const registry = "registry.k8s.io"
 // components are Kubernetes' programs and images. They are compiled at most
 // once a build, and only when a phase needs them.
 type components struct {
-	in   Inputs
-	once func(context.Context) (kube.Binaries, error)
+	in       Inputs
+	once     func(context.Context) (kube.Binaries, error)
+	archives map[string]string // paths of image archives, by short name; set by once
 }
 
 func (in Inputs) components() *components {
@@ -48,23 +50,55 @@ func (in Inputs) components() *components {
 	return c
 }
 
+// compile returns all programs: compiled ones, and those that a release server
+// or folder gave.
 func (c *components) compile(ctx context.Context) (kube.Binaries, error) {
-	l := c.in.Lock.Kubernetes.Modules
-	all, err := c.in.Kube.Compile(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	cc, err := c.in.tools(ctx, "compile")
-	if err != nil {
-		return nil, err
-	}
-	pause, err := c.in.Kube.Pause(ctx, l, kube.CCompiler{Root: cc, Key: tools.Key("compile", c.in.Lock.For("compile"))})
+	l := c.in.Lock.Kubernetes
+	all, err := c.in.Kube.Compile(ctx, l.Modules)
 	if err != nil {
 		return nil, err
 	}
 	all = maps.Clone(all)
-	all["pause"] = pause
+	if c.made("pause") {
+		cc, err := c.in.tools(ctx, "compile")
+		if err != nil {
+			return nil, err
+		}
+		all["pause"], err = c.in.Kube.Pause(ctx, l.Modules, kube.CCompiler{Root: cc, Key: tools.Key("compile", c.in.Lock.For("compile"))})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if l.Files == nil {
+		return all, nil
+	}
+	if err := c.download(ctx); err != nil {
+		return nil, err
+	}
+	given, archives, err := l.Files.Open(ctx, c.in.Fetch.Store())
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(all, given)
+	c.archives = archives
 	return all, nil
+}
+
+// download brings the files of a release server here. Those of a folder were
+// taken into the store when it was resolved.
+func (c *components) download(ctx context.Context) error {
+	l := c.in.Lock.Kubernetes
+	if l.Source == "directory" {
+		return nil
+	}
+	_, err := kube.Release{Base: l.Files.Origin, Version: kube.Version(l.Version), Arch: c.in.Spec.Spec.OS.Arch, Fetch: c.in.Fetch}.Download(ctx, *l.Files)
+	return err
+}
+
+// made reports whether an image is made here, not read from an archive.
+func (c *components) made(image string) bool {
+	files := c.in.Lock.Kubernetes.Files
+	return files == nil || slices.Contains(files.Lacks(), image)
 }
 
 func (c *components) open(ctx context.Context) (map[string]string, error) {
@@ -102,15 +136,28 @@ func all(string) bool { return true }
 func (c *components) runtime() phase.Programs { return c.workspace(kube.WorkspaceContainerd, all) }
 
 func (c *components) kubernetes() phase.KubernetesInputs {
-	node := []string{"kubelet", "kubeadm", "kubectl"}
 	return phase.KubernetesInputs{
 		Version:  c.in.Lock.Kubernetes.Version,
-		Programs: c.workspace(kube.WorkspaceKubernetes, func(n string) bool { return slices.Contains(node, n) }),
+		Programs: c.node(),
 		CNI:      c.workspace(kube.WorkspaceCNI, all),
 		Images:   c.imageInputs(),
 		Open:     c.images,
 		Pause:    c.reference("pause"),
 	}
+}
+
+// node returns the programs that run on the node itself.
+func (c *components) node() phase.Programs {
+	names := []string{"kubelet", "kubeadm", "kubectl"}
+	files := c.in.Lock.Kubernetes.Files
+	if files == nil {
+		return c.workspace(kube.WorkspaceKubernetes, func(n string) bool { return slices.Contains(names, n) })
+	}
+	p := phase.Programs{Open: c.open}
+	for _, n := range names {
+		p.List = append(p.List, phase.Program{Name: n, Digest: files.Programs[n].SHA256})
+	}
+	return p
 }
 
 // tags are the images that the locked kubeadm names, and their tags.
@@ -138,13 +185,17 @@ func (c *components) imageInputs() []phase.Input {
 	}
 	var out []phase.Input
 	for _, name := range slices.Sorted(maps.Keys(c.tags())) {
-		out = append(out, phase.Input{Kind: "image", Name: c.reference(name), Digest: digest(append(parts, name)...)})
+		content := digest(append(parts, name)...)
+		if short := path.Base(name); !c.made(short) {
+			content = c.in.Lock.Kubernetes.Files.Archives[short].SHA256
+		}
+		out = append(out, phase.Input{Kind: "image", Name: c.reference(name), Digest: content})
 	}
 	return out
 }
 
-// images makes the container images in a folder; they trust the CAs that the
-// node's root trusts.
+// images makes the container images in a folder, or reads them from their
+// archives. Those made trust the CAs that the node's root trusts.
 func (c *components) images(ctx context.Context, root, dir string) ([]oci.Image, error) {
 	programs, err := c.once(ctx)
 	if err != nil {
@@ -154,11 +205,19 @@ func (c *components) images(ctx context.Context, root, dir string) ([]oci.Image,
 	if err != nil {
 		return nil, err
 	}
+	var images []oci.Image
 	var list []string
-	for name := range c.tags() {
-		list = append(list, c.reference(name))
+	for _, name := range slices.Sorted(maps.Keys(c.tags())) {
+		if c.made(path.Base(name)) {
+			list = append(list, c.reference(name))
+			continue
+		}
+		read, err := oci.ReadArchive(ctx, c.archives[path.Base(name)], oci.ReadOptions{Arch: c.in.Spec.Spec.OS.Arch, StripArch: true})
+		if err != nil {
+			return nil, fmt.Errorf("read the image archive of %s: %w", name, err)
+		}
+		images = append(images, read...)
 	}
-	slices.Sort(list)
 	descriptions, err := kube.Images(kube.ImageOptions{
 		List: list, Kubernetes: kube.Version(c.in.Lock.Kubernetes.Version), Constants: c.in.Lock.Kubernetes.Modules.Plan.Constants,
 		Programs: programs, ProxyRoot: proxy, CACertificates: filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"),
@@ -166,11 +225,12 @@ func (c *components) images(ctx context.Context, root, dir string) ([]oci.Image,
 	if err != nil {
 		return nil, err
 	}
-	images := make([]oci.Image, len(descriptions))
 	for i, d := range descriptions {
-		if images[i], err = c.image(ctx, filepath.Join(dir, fmt.Sprint(i)), d); err != nil {
+		image, err := c.image(ctx, filepath.Join(dir, fmt.Sprint(i)), d)
+		if err != nil {
 			return nil, fmt.Errorf("make the image %s: %w", d.Name, err)
 		}
+		images = append(images, image)
 	}
 	return images, nil
 }

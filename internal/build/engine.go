@@ -88,7 +88,7 @@ func (e Engine) layer(ctx context.Context, s Step, below []string) (dir string, 
 	}
 	dir, err = e.Store.Make(ctx, s.Key, func(dir string) error { return e.run(ctx, s.Phase, dir, below) })
 	if err != nil {
-		return "", fmt.Errorf("phase %s: %w", s.Phase.Name, err)
+		return "", fmt.Errorf("phase %s: %w", s.Phase.Name, e.Store.Explain(err))
 	}
 	return dir, nil
 }

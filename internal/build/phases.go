@@ -67,6 +67,12 @@ func (in Inputs) tools(ctx context.Context, name string) (string, error) {
 	return tools.Root(ctx, in.Fetch, name, in.Lock.For(name), in.Lock.URLs)
 }
 
+// CheckFiles finds user's files that cannot be read.
+func (in Inputs) CheckFiles() error {
+	_, err := in.userFiles()
+	return err
+}
+
 func (in Inputs) userFiles() ([]phase.UserFile, error) {
 	var out []phase.UserFile
 	for i, f := range in.Spec.Spec.Files {

@@ -75,11 +75,10 @@ func ToolRoots() map[string][]string {
 
 // FindRelease returns a release, or an error if the catalog has none.
 func FindRelease(os, version string) (*Release, error) {
-	switch os + version {
-	case "debian13":
-		return debian13(), nil
-	case "debian12":
-		return debian12(), nil
+	for _, r := range []*Release{debian12(), debian13()} {
+		if r.Name == os && r.Version == version {
+			return r, nil
+		}
 	}
 	return nil, fmt.Errorf("no release %s %s", os, version)
 }

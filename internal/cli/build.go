@@ -22,23 +22,40 @@ func (a *app) buildCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build",
 		Short: "Build the artifacts of a spec",
-		RunE:  func(c *cobra.Command, _ []string) error { return a.build(c.Context(), o) },
+		RunE:  func(c *cobra.Command, _ []string) error { return a.build(c, o) },
 	}
 	specFlag(c, &o.path)
 	c.Flags().StringVarP(&o.Out, "out", "o", "out", "folder for the artifacts and their manifest.json")
-	c.Flags().BoolVar(&o.locked, "locked", false, "refuse to change the lock")
-	c.Flags().StringVar(&o.Until, "until", "", "stop after this phase")
-	c.Flags().StringSliceVar(&o.Targets, "target", nil, "only these of the spec's targets")
+	c.Flags().BoolVar(&o.locked, "locked", false, "fail when the lock is missing or does not fit the spec")
+	c.Flags().StringVar(&o.Until, "until", "", "stop after this phase and make no artifact: "+words(build.Order()))
+	c.Flags().StringSliceVar(&o.Targets, "target", nil, "only these of the spec's targets; default all")
 	a.jsonFlag(c)
 	return c
 }
 
-func (a *app) build(ctx context.Context, o buildOptions) error {
-	if _, _, err := loadSpec(o.path); err != nil {
-		return err // before anything is started
+// check finds mistakes of the command line before anything is started.
+func (o buildOptions) check(c *cobra.Command) error {
+	s, _, err := loadSpec(o.path)
+	if err != nil {
+		return err
+	}
+	for _, t := range o.Targets {
+		if err := chooseTarget(c, s, &t); err != nil {
+			return err
+		}
+	}
+	if o.Until == "" {
+		return build.PrepareOut(o.Out)
+	}
+	return choosePhase(c, o.Until)
+}
+
+func (a *app) build(c *cobra.Command, o buildOptions) error {
+	if err := o.check(c); err != nil {
+		return err
 	}
 	var m *build.Manifest
-	err := a.work(ctx, func(ctx context.Context, s *session) error {
+	err := a.work(c.Context(), func(ctx context.Context, s *session) error {
 		in, err := s.inputs(ctx, o.path, o.locked)
 		if err != nil {
 			return err

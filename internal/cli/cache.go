@@ -11,7 +11,11 @@ import (
 )
 
 func (a *app) cacheCommand() *cobra.Command {
-	c := &cobra.Command{Use: "cache", Short: "Look after the store"}
+	c := &cobra.Command{
+		Use:   "cache",
+		Short: "List or clear the store of inputs and results",
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
 	c.AddCommand(a.cacheListCommand(), a.cachePruneCommand())
 	return c
 }
@@ -20,7 +24,7 @@ func (a *app) cacheListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ls",
 		Short: "List what the store holds",
-		Args:  noArgs,
+		Args:  takes(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.work(c.Context(), func(ctx context.Context, s *session) error {
 				entries, err := s.store.Entries()
@@ -51,7 +55,7 @@ func (a *app) cachePruneCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove what has not been used for a while",
-		Args:  noArgs,
+		Args:  takes(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.work(c.Context(), func(ctx context.Context, s *session) error {
 				freed, err := s.store.Prune(ctx, time.Now().Add(-age))
@@ -63,6 +67,6 @@ func (a *app) cachePruneCommand() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().DurationVar(&age, "unused-for", 0, "keep what was used since; 0 removes everything")
+	c.Flags().DurationVar(&age, "unused-for", 0, "keep what was used within this time, e.g. 168h; 0 keeps nothing")
 	return c
 }

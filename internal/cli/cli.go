@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,10 +41,9 @@ func Run(args []string, out, errw io.Writer) int {
 	defer stop()
 	a := &app{out: out, err: errw}
 	root := a.root()
-	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errw)
-	err := root.ExecuteContext(ctx)
+	err := execute(ctx, root, args)
 	if err == nil {
 		return 0
 	}
@@ -55,39 +55,58 @@ func Run(args []string, out, errw io.Writer) int {
 	return fault.ExitCode(err)
 }
 
-// usageError is a wrong command line.
-type usageError struct{ error }
+// execute runs the command that args name. An unknown one is found before the
+// flags are read, because they are flags of the command that was meant.
+func execute(ctx context.Context, root *cobra.Command, args []string) error {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	completing := len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd)
+	if _, _, err := root.Find(args); err != nil && !completing {
+		return unknownCommand(root, err)
+	}
+	root.SetArgs(args)
+	return root.ExecuteContext(ctx)
+}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "image-builder",
-		Short:         "Kubernetes node images for every infrastructure, composed offline from one YAML file",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Use:                "image-builder",
+		Short:              "Kubernetes node images, composed offline from one YAML file",
+		Version:            version(),
+		SilenceUsage:       true,
+		SilenceErrors:      true,
+		DisableSuggestions: true, // ours are in the hint
+		RunE:               func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fault.Hint(&usageError{fault.New(fault.Input, "%w", err)}, "see '%s --help'", c.CommandPath())
-	})
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%w", err) })
+	root.SetVersionTemplate("image-builder {{.Version}}\n")
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown: auto, tty, plain or json")
+	flags.StringVar(&a.progress, "progress", "auto", "how progress is shown: "+words(progressModes()))
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "show what the tools print")
 	flags.BoolVar(&a.offline, "offline", false, "use only what is in the store")
-	root.AddCommand(a.initCommand(), a.validateCommand(), a.lockCommand(), a.planCommand(), a.buildCommand(), a.shellCommand(),
-		a.testCommand(), a.cacheCommand(), a.doctorCommand(), a.catalogCommand(), a.versionCommand())
-	for _, c := range root.Commands() {
-		if c.Args == nil {
-			c.Args = noArgs
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		return choice(c, "value of --progress", a.progress, progressModes())
+	}
+	groups := a.groups()
+	for _, g := range groups {
+		for _, c := range g.commands {
+			if c.Args == nil {
+				c.Args = takes(0, 0)
+			}
+			root.AddCommand(c)
 		}
 	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetHelpCommand(helpCommand(root))
+	otherHelp := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		if c != root {
+			otherHelp(c, args)
+			return
+		}
+		a.help(root, groups)
+	})
 	return root
-}
-
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fault.Hint(fault.New(fault.Input, "unexpected argument %q", args[0]), "see '%s --help'", c.CommandPath())
-	}
-	return nil
 }
 
 // session is a command that works on a store.
@@ -138,11 +157,18 @@ func specFlag(c *cobra.Command, path *string) {
 // loadSpec reads a spec. Its size is limited before it is read.
 func loadSpec(path string) (*spec.Image, *spec.Source, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fault.Hint(fault.New(fault.Input, "there is no spec %s", path), "name one with -f, or write one with 'image-builder init'")
+	}
 	if err != nil {
-		return nil, nil, fault.Hint(fault.New(fault.Input, "read the spec: %w", err), "name it with -f, or write one with 'image-builder init'")
+		return nil, nil, fault.Hint(fault.New(fault.Input, "read the spec: %w", err), "name another with -f")
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 2<<20)) // more than Load accepts
+	const limit = 2 << 20 // more than Load accepts, which names the exact limit
+	if st, err := f.Stat(); err == nil && st.Size() > limit {
+		return nil, nil, fault.New(fault.Input, "%s is %s large; a spec is at most 1 MiB: is it another file?", path, ui.Bytes(st.Size()))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, nil, fault.New(fault.Input, "read the spec: %w", err)
 	}

@@ -16,7 +16,7 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init [FILE]",
 		Short: "Write a commented starter spec",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  takes(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path := "image.yaml"
 			if len(args) > 0 {
@@ -25,11 +25,16 @@ func (a *app) initCommand() *cobra.Command {
 			return a.init(path, name)
 		},
 	}
-	c.Flags().StringVar(&name, "name", "", "the image's name")
+	c.Flags().StringVar(&name, "name", "", "the image's name; default OS name, version and kube")
 	return c
 }
 
 func (a *app) init(path, name string) error {
+	text := spec.Starter(name)
+	var wrong spec.Errors
+	if _, _, err := spec.Load(path, text); errors.As(err, &wrong) {
+		return fault.New(fault.Input, "--name: %s", wrong[0].Message) // the only thing in it that is not ours
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, os.ErrExist) {
 		return fault.Hint(fault.New(fault.Input, "%s exists already", path), "name another file: image-builder init FILE")
@@ -37,7 +42,7 @@ func (a *app) init(path, name string) error {
 	if err != nil {
 		return fault.New(fault.Input, "write the starter spec: %w", err)
 	}
-	if _, err := f.Write(spec.Starter(name)); err != nil {
+	if _, err := f.Write(text); err != nil {
 		f.Close()
 		return err
 	}

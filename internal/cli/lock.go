@@ -29,7 +29,7 @@ func (a *app) lockCommand() *cobra.Command {
 	}
 	specFlag(c, &o.path)
 	c.Flags().BoolVar(&o.update, "update", false, "resolve again although the lock fits the spec, and print what changes")
-	c.Flags().BoolVar(&o.check, "check", false, "write nothing; exit 6 when the lock does not fit the spec")
+	c.Flags().BoolVar(&o.check, "check", false, "write nothing; exit 6 when the lock is missing or does not fit the spec")
 	return c
 }
 
@@ -46,7 +46,7 @@ func (a *app) lock(ctx context.Context, o lockOptions) error {
 	fits := old != nil && old.Spec == resolve.Hash(s)
 	if o.check {
 		if !fits {
-			return fault.Hint(fault.New(fault.Check, "%s does not fit %s", file, o.path), "run 'image-builder lock -f %s'", o.path)
+			return fault.Hint(fault.New(fault.Check, "the lock %s %s", file, unfit(old)), "run 'image-builder lock -f %s'", o.path)
 		}
 		return nil
 	}
@@ -55,6 +55,8 @@ func (a *app) lock(ctx context.Context, o lockOptions) error {
 		return nil
 	}
 	return a.work(ctx, func(ctx context.Context, ses *session) error {
+		ses.resolver.Dir = filepath.Dir(o.path)
+		ses.resolver.Dir = filepath.Dir(o.path)
 		l, err := ses.resolver.Resolve(ctx, s, src)
 		if err != nil {
 			return err
@@ -69,11 +71,23 @@ func (a *app) lock(ctx context.Context, o lockOptions) error {
 	})
 }
 
+// unfit says why a lock cannot be used.
+func unfit(l *lock.Lock) string {
+	if l == nil {
+		return "is missing"
+	}
+	return "does not fit the spec"
+}
+
 // inputs brings spec and lock together; a lock that is missing or does not fit
 // is resolved and written, unless locked forbids it.
 func (s *session) inputs(ctx context.Context, path string, locked bool) (in build.Inputs, err error) {
 	in = build.Inputs{Fetch: s.fetch, Dir: filepath.Dir(path)}
+	s.resolver.Dir = in.Dir
 	if in.Spec, in.Source, err = loadSpec(path); err != nil {
+		return in, err
+	}
+	if err := in.CheckFiles(); err != nil {
 		return in, err
 	}
 	file := lock.FileName(path)
@@ -93,11 +107,7 @@ func (s *session) lockOf(ctx context.Context, file string, sp *spec.Image, src *
 		return old, nil
 	}
 	if locked {
-		what := "is missing"
-		if old != nil {
-			what = "does not fit the spec"
-		}
-		return nil, fault.Hint(fault.New(fault.Input, "the lock %s %s", file, what), "run 'image-builder lock', review it, and commit it")
+		return nil, fault.Hint(fault.New(fault.Input, "the lock %s %s", file, unfit(old)), "run 'image-builder lock', review it, and commit it")
 	}
 	ctx, task := event.Start(ctx, "lock")
 	defer func() { task.Done(err) }()

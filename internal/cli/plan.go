@@ -15,6 +15,13 @@ func (a *app) planCommand() *cobra.Command {
 		Use:   "plan",
 		Short: "Show the phases, their keys, and which are made already",
 		RunE: func(c *cobra.Command, _ []string) error {
+			sp, _, err := loadSpec(path)
+			if err == nil {
+				err = chooseTarget(c, sp, &target)
+			}
+			if err != nil {
+				return err // before anything is started
+			}
 			return a.work(c.Context(), func(ctx context.Context, s *session) error { return a.plan(ctx, s, path, target) })
 		},
 	}
@@ -35,9 +42,6 @@ func (a *app) plan(ctx context.Context, s *session, path, target string) error {
 	in, err := s.inputs(ctx, path, false)
 	if err != nil {
 		return err
-	}
-	if target == "" {
-		target = in.Spec.Spec.Targets[0]
 	}
 	phases, err := in.Phases(target)
 	if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 
@@ -15,15 +16,26 @@ import (
 func (a *app) shellCommand() *cobra.Command {
 	var path, phase, target string
 	c := &cobra.Command{
-		Use:   "shell",
-		Short: "Open a shell in the root as a phase leaves it; changes are lost",
+		Use:   "shell [COMMAND [ARG]...]",
+		Short: "Open a shell, or run a command, in the root as a phase leaves it; changes are lost",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
+			sp, _, err := loadSpec(path)
+			if err == nil {
+				err = choosePhase(c, phase)
+			}
+			if err == nil {
+				err = chooseTarget(c, sp, &target)
+			}
+			if err != nil {
+				return err // before anything is started
+			}
 			return a.work(c.Context(), func(ctx context.Context, s *session) error { return a.shell(ctx, s, path, phase, target, args) })
 		},
 	}
 	specFlag(c, &path)
-	c.Flags().StringVar(&phase, "phase", "seal", "the phase")
+	c.Flags().StringVar(&phase, "phase", "seal", "the phase: "+words(build.Order()))
+	c.Flags().SetInterspersed(false) // what follows the command is its own
 	c.Flags().StringVar(&target, "target", "", "one of the spec's targets; default the first")
 	return c
 }
@@ -33,30 +45,33 @@ func (a *app) shell(ctx context.Context, s *session, path, phase, target string,
 	if err != nil {
 		return err
 	}
-	if target == "" {
-		target = in.Spec.Spec.Targets[0]
-	}
 	phases, err := in.Phases(target)
 	if err != nil {
 		return err
 	}
 	steps := build.Steps(in.Spec.Spec.OS.Arch, phases)
 	n := slices.IndexFunc(steps, func(st build.Step) bool { return st.Phase.Name == phase })
-	if n < 0 {
-		return fault.New(fault.Input, "there is no phase %q; the phases are %v", phase, build.Order())
-	}
 	engine := build.Engine{Store: s.store, Epoch: in.Lock.Epoch}
 	layers, err := engine.Layers(ctx, steps[:n+1])
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 {
+	interactive := len(args) == 0
+	if interactive {
 		args = []string{"bash", "-i"}
 	}
 	return engine.WithRoot(ctx, layers, true, func(root string) error {
-		return sandbox.Run(ctx, sandbox.Command{
+		err := sandbox.Run(ctx, sandbox.Command{
 			Root: root, Args: args, Env: []string{"TERM=" + os.Getenv("TERM"), "PS1=" + phase + ":\\w# "},
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Terminal: true,
 		})
+		var exit *sandbox.ExitError
+		switch {
+		case errors.As(err, &exit) && interactive: // the status of whatever was typed last
+			return nil
+		case errors.As(err, &exit):
+			return fault.New(fault.Check, "%s ended with status %d", exit.Command, exit.Code)
+		}
+		return err
 	})
 }

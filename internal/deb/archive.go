@@ -3,11 +3,13 @@ package deb
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -35,8 +37,11 @@ type member struct {
 }
 
 const (
-	maxControl  = 64 << 20 // bytes of all control members together, unpacked
-	maxXZWindow = 256 << 20
+	maxArchive = 1 << 40  // bytes of one member
+	maxControl = 64 << 20 // bytes of all control members together, unpacked
+	// maxWindow bounds what a stream can make its reader allocate, in bytes:
+	// xz -9 needs 64 MiB, zstd --ultra -22 needs 128 MiB.
+	maxWindow = 128 << 20
 )
 
 // OpenArchive reads the control part of a .deb file.
@@ -51,6 +56,9 @@ func OpenArchive(path string) (*Archive, error) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	a := &Archive{path: path, Members: map[string]Member{}}
+	if len(members) == 0 || members[0].name != "debian-binary" {
+		return nil, fmt.Errorf("%s is not a Debian package: it does not begin with debian-binary", path)
+	}
 	for _, m := range members {
 		switch {
 		case strings.HasPrefix(m.name, "control.tar"):
@@ -75,13 +83,13 @@ func arMembers(r io.ReaderAt) ([]member, error) {
 	}
 	var out []member
 	for off := int64(8); len(out) < 16; {
-		if _, err := r.ReadAt(head, off); err == io.EOF {
+		if n, err := r.ReadAt(head, off); err == io.EOF && n == 0 {
 			return out, nil
-		} else if err != nil {
-			return nil, err
+		} else if n < len(head) {
+			return nil, fmt.Errorf("read the member header at byte %d: %w", off, err)
 		}
 		size, err := strconv.ParseInt(strings.TrimSpace(string(head[48:58])), 10, 64)
-		if err != nil || size < 0 || string(head[58:60]) != "`\n" {
+		if err != nil || size < 0 || size > maxArchive || string(head[58:60]) != "`\n" {
 			return nil, fmt.Errorf("bad member header at byte %d", off)
 		}
 		name := strings.TrimSuffix(strings.TrimSpace(string(head[:16])), "/")
@@ -98,7 +106,7 @@ func (a *Archive) readControl(f io.ReaderAt, m member) error {
 	}
 	defer closer()
 	tr := tar.NewReader(io.LimitReader(r, maxControl))
-	for {
+	for left := int64(maxControl); ; {
 		h, err := tr.Next()
 		if err == io.EOF {
 			break
@@ -109,14 +117,15 @@ func (a *Archive) readControl(f io.ReaderAt, m member) error {
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		b, err := readAll(tr, maxControl)
-		if err != nil {
-			return err
-		}
 		name := strings.TrimPrefix(h.Name, "./")
-		if strings.ContainsRune(name, '/') {
+		if !validMember.MatchString(name) || name == "list" {
 			return fmt.Errorf("control member %q", name)
 		}
+		b, err := readAll(tr, left) // a sparse member can be larger than the archive
+		if err != nil {
+			return fmt.Errorf("control member %s: %w", name, err)
+		}
+		left -= int64(len(b))
 		a.Members[name] = Member{h.Mode, b}
 	}
 	control, ok := a.Members["control"]
@@ -124,7 +133,32 @@ func (a *Archive) readControl(f io.ReaderAt, m member) error {
 		return errors.New("no control file")
 	}
 	delete(a.Members, "control")
-	return ParseControl(strings.NewReader(string(control.Data)), func(s Stanza) error { a.Control = s; return nil })
+	err = ParseControl(bytes.NewReader(control.Data), func(s Stanza) error {
+		if a.Control != nil {
+			return errors.New("more than one paragraph")
+		}
+		a.Control = s
+		return checkControl(s)
+	})
+	if err == nil && a.Control == nil {
+		err = errors.New("an empty control file")
+	}
+	return err
+}
+
+var (
+	validMember = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	validArch   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+)
+
+// checkControl refuses a package whose name or architecture could not be part
+// of a file's name or of a script.
+func checkControl(s Stanza) error {
+	name, arch := s.Get("Package"), s.Get("Architecture")
+	if !validName.MatchString(name) || !validArch.MatchString(arch) || s.Get("Version") == "" {
+		return fmt.Errorf("bad package %q, architecture %q, version %q", name, arch, s.Get("Version"))
+	}
+	return nil
 }
 
 // Data calls fn with the package's files, as a tar stream.
@@ -149,13 +183,13 @@ func decompress(name string, r io.Reader) (io.Reader, func(), error) {
 	br := bufio.NewReaderSize(r, 256<<10)
 	switch {
 	case strings.HasSuffix(name, ".xz"):
-		x, err := xz.NewReader(br, maxXZWindow)
+		x, err := xz.NewReader(br, maxWindow)
 		return x, none, err
 	case strings.HasSuffix(name, ".gz"):
 		g, err := gzip.NewReader(br)
 		return g, none, err
 	case strings.HasSuffix(name, ".zst"):
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxXZWindow))
+		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, nil, err
 		}

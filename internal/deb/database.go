@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -13,14 +12,41 @@ import (
 // adminDir is dpkg's database below a root.
 const adminDir = "var/lib/dpkg"
 
+// database is dpkg's database in a root; links in it cannot lead out.
+type database struct{ root *os.Root }
+
 // Register enters unpacked packages into dpkg's database of root, in the state
 // that `dpkg --unpack` leaves them in: files listed, maintainer scripts at
 // hand, triggers activated, waiting to be configured. Format: dpkg(1),
 // deb-triggers(5), and dpkg's doc/triggers.txt.
 func Register(root string, packages []*Unpacked) error {
-	admin := filepath.Join(root, adminDir)
-	for _, d := range []string{"info", "updates", "triggers", "alternatives", "parts"} {
-		if err := os.MkdirAll(filepath.Join(admin, d), 0o755); err != nil {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	d := database{r}
+	if err := d.prepare(); err != nil {
+		return fmt.Errorf("make dpkg's database: %w", err)
+	}
+	for _, p := range packages {
+		if err := d.writeInfo(p); err != nil {
+			return fmt.Errorf("register %s: %w", p.Name(), err)
+		}
+	}
+	if err := d.writeStatus(packages); err != nil {
+		return fmt.Errorf("write dpkg's status: %w", err)
+	}
+	if err := d.writeTriggers(packages); err != nil {
+		return fmt.Errorf("write dpkg's triggers: %w", err)
+	}
+	return nil
+}
+
+// prepare makes the folders and files that dpkg expects and that are missing.
+func (d database) prepare() error {
+	for _, dir := range []string{"info", "updates", "triggers", "alternatives", "parts"} {
+		if err := d.root.MkdirAll(adminDir+"/"+dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -28,32 +54,39 @@ func Register(root string, packages []*Unpacked) error {
 		"info/format": "1\n", "status": "", "available": "", "diversions": "", "statoverride": "", "lock": "",
 		"triggers/File": "", "triggers/Unincorp": "", "triggers/Lock": "", "lock-frontend": "",
 	} {
-		if err := createMissing(filepath.Join(admin, name), content); err != nil {
+		if d.exists(name) {
+			continue
+		}
+		if err := d.write(name, content, 0o644); err != nil {
 			return err
 		}
 	}
-	for _, p := range packages {
-		if err := writeInfo(admin, p); err != nil {
-			return fmt.Errorf("register %s: %w", p.Name(), err)
-		}
-	}
-	if err := writeStatus(admin, packages); err != nil {
-		return fmt.Errorf("write dpkg's status: %w", err)
-	}
-	return writeTriggers(admin, packages)
+	return nil
 }
 
-func createMissing(path, content string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if os.IsExist(err) {
-		return nil
-	}
-	if err != nil {
+func (d database) exists(name string) bool {
+	_, err := d.root.Lstat(adminDir + "/" + name)
+	return err == nil
+}
+
+func (d database) read(name string) ([]byte, error) { return d.root.ReadFile(adminDir + "/" + name) }
+
+func (d database) write(name, text string, mode os.FileMode) error {
+	if err := d.root.WriteFile(adminDir+"/"+name, []byte(text), mode); err != nil {
 		return err
 	}
-	defer f.Close()
-	_, err = f.WriteString(content)
-	return err
+	return d.root.Chmod(adminDir+"/"+name, mode) // whatever the umask
+}
+
+func (d database) append(name, text string) error {
+	var old []byte
+	if d.exists(name) {
+		var err error
+		if old, err = d.read(name); err != nil {
+			return err
+		}
+	}
+	return d.write(name, string(old)+text, 0o644)
 }
 
 // infoName is the stem of a package's files in info/.
@@ -64,10 +97,9 @@ func infoName(s Stanza) string {
 	return s.Get("Package")
 }
 
-func writeInfo(admin string, p *Unpacked) error {
-	stem := filepath.Join(admin, "info", infoName(p.Archive.Control))
-	list := strings.Join(p.Files, "\n") + "\n"
-	if err := os.WriteFile(stem+".list", []byte(list), 0o644); err != nil {
+func (d database) writeInfo(p *Unpacked) error {
+	stem := "info/" + infoName(p.Archive.Control)
+	if err := d.write(stem+".list", strings.Join(p.Files, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
 	for name, m := range p.Archive.Members {
@@ -76,10 +108,7 @@ func writeInfo(admin string, p *Unpacked) error {
 		case "preinst", "postinst", "prerm", "postrm", "config":
 			mode = 0o755
 		}
-		if err := os.WriteFile(stem+"."+name, m.Data, mode); err != nil {
-			return err
-		}
-		if err := os.Chmod(stem+"."+name, mode); err != nil {
+		if err := d.write(stem+"."+name, string(m.Data), mode); err != nil {
 			return err
 		}
 	}
@@ -89,9 +118,8 @@ func writeInfo(admin string, p *Unpacked) error {
 // statusFields are the fields of a control file that dpkg's status leaves out.
 var statusFields = []string{"Filename", "Size", "MD5sum", "SHA1", "SHA256", "SHA512", "Description-md5"}
 
-func writeStatus(admin string, packages []*Unpacked) error {
-	path := filepath.Join(admin, "status")
-	old, err := os.ReadFile(path)
+func (d database) writeStatus(packages []*Unpacked) error {
+	old, err := d.read("status")
 	if err != nil {
 		return err
 	}
@@ -112,13 +140,15 @@ func writeStatus(admin string, packages []*Unpacked) error {
 	for _, p := range packages {
 		stanzas = append(stanzas, unpackedStanza(p))
 	}
-	slices.SortFunc(stanzas, func(a, b Stanza) int { return cmp.Compare(a.Get("Package"), b.Get("Package")) })
+	slices.SortFunc(stanzas, func(a, b Stanza) int {
+		return cmp.Or(cmp.Compare(a.Get("Package"), b.Get("Package")), cmp.Compare(a.Get("Architecture"), b.Get("Architecture")))
+	})
 	var b bytes.Buffer
 	for _, s := range stanzas {
 		s.WriteTo(&b)
 		b.WriteByte('\n')
 	}
-	return os.WriteFile(path, b.Bytes(), 0o644)
+	return d.write("status", b.String(), 0o644)
 }
 
 func unpackedStanza(p *Unpacked) Stanza {
@@ -142,102 +172,4 @@ func unpackedStanza(p *Unpacked) Stanza {
 		}
 	}
 	return s
-}
-
-// writeTriggers records who is interested in what, and activates the triggers
-// that the new files and the packages' own directives fire.
-func writeTriggers(admin string, packages []*Unpacked) error {
-	type interest struct{ name, pkg, noawait string }
-	var interests []interest
-	activated := map[string]bool{}
-	for _, p := range packages {
-		for _, l := range triggerLines(p) {
-			switch {
-			case strings.HasPrefix(l.directive, "interest"):
-				suffix := ""
-				if strings.HasSuffix(l.directive, "-noawait") {
-					suffix = "/noawait"
-				}
-				interests = append(interests, interest{l.name, infoName(p.Archive.Control), suffix})
-			case strings.HasPrefix(l.directive, "activate"):
-				activated[l.name] = true
-			}
-		}
-	}
-	var file strings.Builder
-	for _, i := range interests {
-		if strings.HasPrefix(i.name, "/") {
-			fmt.Fprintf(&file, "%s %s%s\n", i.name, i.pkg, i.noawait)
-			continue
-		}
-		if err := appendFile(filepath.Join(admin, "triggers", i.name), i.pkg+i.noawait+"\n"); err != nil {
-			return err
-		}
-	}
-	if err := appendFile(filepath.Join(admin, "triggers/File"), file.String()); err != nil {
-		return err
-	}
-	return activate(admin, packages, activated)
-}
-
-type triggerLine struct{ directive, name string }
-
-func triggerLines(p *Unpacked) []triggerLine {
-	var out []triggerLine
-	for line := range strings.Lines(string(p.Archive.Members["triggers"].Data)) {
-		line, _, _ = strings.Cut(line, "#")
-		if f := strings.Fields(line); len(f) == 2 {
-			out = append(out, triggerLine{f[0], f[1]})
-		}
-	}
-	return out
-}
-
-// activate writes what dpkg's next run takes up from triggers/Unincorp: the
-// name of each fired trigger, with "-" for "nobody waits".
-func activate(admin string, packages []*Unpacked, named map[string]bool) error {
-	b, err := os.ReadFile(filepath.Join(admin, "triggers/File"))
-	if err != nil {
-		return err
-	}
-	watched := map[string]bool{}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 0 {
-			watched[f[0]] = true
-		}
-	}
-	for _, p := range packages {
-		for _, f := range p.Files {
-			for dir := f; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
-				if watched[dir] {
-					named[dir] = true
-				}
-			}
-		}
-	}
-	names := make([]string, 0, len(named))
-	for n := range named {
-		if strings.HasPrefix(n, "/") || fileExists(filepath.Join(admin, "triggers", n)) {
-			names = append(names, n+" -\n")
-		}
-	}
-	slices.Sort(names)
-	return appendFile(filepath.Join(admin, "triggers/Unincorp"), strings.Join(names, ""))
-}
-
-func fileExists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-func appendFile(path, text string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteString(text); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
 }

@@ -3,6 +3,7 @@ package deb
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,6 +22,11 @@ type Package struct {
 
 // ID is name_version_arch.
 func (p *Package) ID() string { return p.Name + "_" + p.Version + "_" + p.Arch }
+
+// isSHA256 reports whether s is a SHA-256 in lower-case hex.
+func isSHA256(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
 
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
 
@@ -67,7 +73,8 @@ func parsePackage(raw string) (*Package, error) {
 	if p.Size, err = strconv.ParseInt(size, 10, 64); err != nil || p.Size <= 0 {
 		return nil, fmt.Errorf("package %q has no size", p.Name)
 	}
-	if !validName.MatchString(p.Name) || p.Version == "" || p.Arch == "" || len(p.SHA256) != 64 || p.Filename == "" || strings.Contains(p.Filename, "..") {
+	path := strings.Split(p.Filename, "/")
+	if !validName.MatchString(p.Name) || p.Version == "" || p.Arch == "" || !isSHA256(p.SHA256) || p.Filename == "" || slices.Contains(path, "..") {
 		return nil, fmt.Errorf("package %q is not complete", p.Name)
 	}
 	return p, nil

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"imagebuilder.dev/internal/fault"
 )
@@ -35,7 +37,7 @@ type IndexFile struct {
 // errors; now decides about expiry. Every failure is an Integrity fault.
 func ParseRelease(name string, inRelease []byte, keys []string, now time.Time) (*Release, error) {
 	block, rest := clearsign.Decode(inRelease)
-	if block == nil {
+	if block == nil || !bytes.HasPrefix(inRelease, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) {
 		return nil, fault.New(fault.Integrity, "%s is not a signed index", name)
 	}
 	if len(bytes.TrimSpace(rest)) > 0 {
@@ -64,6 +66,7 @@ func verify(block *clearsign.Block, keys []string, now time.Time) ([]string, err
 	if err != nil {
 		return nil, fmt.Errorf("read the signature: %w", err)
 	}
+	config := &packet.Config{Time: func() time.Time { return now }}
 	var signers []string
 	var causes []error
 	for _, key := range keys {
@@ -71,15 +74,17 @@ func verify(block *clearsign.Block, keys []string, now time.Time) ([]string, err
 		if err != nil {
 			return nil, fmt.Errorf("read a key: %w", err)
 		}
-		signer, err := openpgp.CheckDetachedSignature(ring, bytes.NewReader(block.Bytes), bytes.NewReader(sig), nil)
+		signer, err := openpgp.CheckDetachedSignature(ring, bytes.NewReader(block.Bytes), bytes.NewReader(sig), config)
 		if err != nil {
 			causes = append(causes, err)
 			continue
 		}
-		signers = append(signers, fmt.Sprintf("%X", signer.PrimaryKey.Fingerprint))
+		if id := fmt.Sprintf("%X", signer.PrimaryKey.Fingerprint); !slices.Contains(signers, id) {
+			signers = append(signers, id)
+		}
 	}
 	if len(signers) == 0 {
-		return nil, errors.Join(causes...)
+		return nil, errors.Join(append(causes, errors.New("no known key has signed it"))...)
 	}
 	return signers, nil
 }
@@ -110,7 +115,7 @@ func (r *Release) parse() error {
 		if len(f) == 0 {
 			continue
 		}
-		if len(f) != 3 || len(f[0]) != 64 {
+		if len(f) != 3 || !isSHA256(f[0]) {
 			return fmt.Errorf("bad SHA256 line %q", line)
 		}
 		size, err := strconv.ParseInt(f[1], 10, 64)
@@ -122,8 +127,9 @@ func (r *Release) parse() error {
 	return nil
 }
 
+// parseDate reads a date of RFC 5322 with the zone as a name or as an offset.
 func parseDate(s string) (time.Time, error) {
-	t, err := time.Parse("Mon, 02 Jan 2006 15:04:05 MST", s)
+	t, err := time.Parse("Mon, _2 Jan 2006 15:04:05 MST", s)
 	if err != nil {
 		t, err = time.Parse("Mon, _2 Jan 2006 15:04:05 -0700", s)
 	}

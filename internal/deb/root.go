@@ -2,6 +2,7 @@ package deb
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ type dirs struct {
 }
 
 func newDirs(root string) *dirs {
+	root = filepath.Clean(root)
 	return &dirs{root: root, real: map[string]string{"/": root}, made: map[string]bool{}}
 }
 
@@ -48,6 +50,9 @@ func (d *dirs) resolve(path string, depth int) (string, error) {
 		if err := os.Mkdir(host, 0o755); err != nil {
 			return "", err
 		}
+		if err := os.Chmod(host, 0o755); err != nil { // whatever the umask
+			return "", err
+		}
 		d.made[host] = true
 	case err != nil:
 		return "", err
@@ -67,4 +72,12 @@ func (d *dirs) resolve(path string, depth int) (string, error) {
 	}
 	d.real[path] = host
 	return host, nil
+}
+
+// forget drops what is remembered about folders that were removed.
+func (d *dirs) forget(removed func(host string) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.real = map[string]string{"/": d.root}
+	maps.DeleteFunc(d.made, func(host string, _ bool) bool { return removed(host) })
 }

@@ -6,8 +6,11 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -24,6 +27,14 @@ type Unpacked struct {
 	Archive   *Archive
 	Files     []string          // paths inside, "/." first, in the package's order
 	Conffiles map[string]string // path -> MD5 (hex) of the content that was unpacked
+
+	places []place // of Files, one for one, until all packages are unpacked
+}
+
+// place is where a path of a package stands on the host.
+type place struct {
+	host   string
+	folder bool
 }
 
 // Name returns the package's name.
@@ -32,31 +43,32 @@ func (u *Unpacked) Name() string { return u.Archive.Control.Get("Package") }
 // Unpack writes the files of packages, .deb files in the order in which dpkg
 // would unpack them, into root, many at once. It runs nothing. A folder keeps
 // the owner and mode that the first package gives it, a file that several
-// packages have is the last one's, and diversions in root are honoured: as with
-// dpkg, whatever the timing. progress is called with each finished index.
+// packages have is the last one's, a link never takes a folder's place, and
+// diversions in root are honoured: as with dpkg, whatever the timing. progress
+// is called with each finished index, by one goroutine at a time.
 func Unpack(ctx context.Context, root string, paths []string, progress func(i int)) ([]*Unpacked, error) {
 	diversions, err := readDiversions(root)
 	if err != nil {
 		return nil, err
 	}
-	u := &unpacker{dirs: newDirs(root), diversions: diversions, owner: map[string]int{}, folders: map[string]folder{}}
+	u := newUnpacker(root, diversions)
 	out := make([]*Unpacked, len(paths))
 	order, err := largestFirst(paths)
 	if err != nil {
 		return nil, err
 	}
+	var reporting sync.Mutex
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, i := range order {
 		group.Go(func() error {
-			if err := gctx.Err(); err != nil {
+			r, err := u.archive(gctx, i, paths[i])
+			if err != nil && !errors.Is(err, errLater) {
 				return err
 			}
-			r, err := u.archive(gctx, i, paths[i], nil)
-			if err != nil {
-				return fmt.Errorf("unpack %s: %w", filepath.Base(paths[i]), err)
-			}
 			out[i] = r
+			reporting.Lock()
+			defer reporting.Unlock()
 			progress(i)
 			return nil
 		})
@@ -72,34 +84,26 @@ func Unpack(ctx context.Context, root string, paths []string, progress func(i in
 
 // largestFirst keeps the processors busy to the end.
 func largestFirst(paths []string) ([]int, error) {
-	type sized struct {
-		i    int
-		size int64
-	}
-	list := make([]sized, len(paths))
+	sizes := make([]int64, len(paths))
+	order := make([]int, len(paths))
 	for i, p := range paths {
 		st, err := os.Stat(p)
 		if err != nil {
 			return nil, err
 		}
-		list[i] = sized{i, st.Size()}
+		sizes[i], order[i] = st.Size(), i
 	}
-	slices.SortStableFunc(list, func(a, b sized) int { return cmp.Compare(b.size, a.size) })
-	out := make([]int, len(list))
-	for k, s := range list {
-		out[k] = s.i
-	}
-	return out, nil
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sizes[b], sizes[a]) })
+	return order, nil
 }
 
 type unpacker struct {
 	dirs       *dirs
 	diversions map[string]diversion
+	claims
 
-	mu       sync.Mutex
-	owner    map[string]int    // path -> index of the package that wrote it
-	disputed map[string]bool   // paths that more than one package has
-	folders  map[string]folder // host path -> metadata of the first package
+	meta    sync.Mutex
+	folders map[string]folder // host path -> metadata of the first package
 }
 
 type folder struct {
@@ -108,58 +112,82 @@ type folder struct {
 	mode     uint32
 }
 
-// claim says whether package i may write path now. A path that two packages
-// want is left to settle.
-func (u *unpacker) claim(path string, i int) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if o, ok := u.owner[path]; ok && o != i {
-		if u.disputed == nil {
-			u.disputed = map[string]bool{}
-		}
-		u.disputed[path] = true
-		u.owner[path] = max(o, i)
-		return false
-	}
-	u.owner[path] = i
-	return true
+func newUnpacker(root string, diversions map[string]diversion) *unpacker {
+	return &unpacker{dirs: newDirs(root), diversions: diversions, claims: newClaims(), folders: map[string]folder{}}
 }
 
-// settle writes each disputed path again from the last package that has it and
-// takes it off the lists of the others, as dpkg does for Replaces.
+// settle unpacks the packages that dispute a path again, one after another in
+// their order, and takes a file that a later package has off the lists of the
+// others, as dpkg does for Replaces. Such packages are few.
 func (u *unpacker) settle(ctx context.Context, paths []string, out []*Unpacked) error {
-	winners := map[int]map[string]bool{}
-	for path := range u.disputed {
-		w := u.owner[path]
-		if winners[w] == nil {
-			winners[w] = map[string]bool{}
-		}
-		winners[w][path] = true
-	}
-	for i, r := range out {
-		if want := winners[i]; want != nil {
-			if _, err := u.archive(ctx, i, paths[i], want); err != nil {
-				return err
+	u.ordered = true
+	for known := -1; known < len(u.disputed); { // a package that had to wait may bring up more
+		known = len(u.disputed)
+		var again []int
+		for i, r := range out {
+			if r == nil || slices.ContainsFunc(r.places, func(p place) bool { return u.disputed[p.host] }) {
+				again = append(again, i)
 			}
 		}
-		r.Files = slices.DeleteFunc(r.Files, func(p string) bool { return u.disputed[p] && u.owner[p] != i })
+		if err := u.clear(); err != nil {
+			return err
+		}
+		for _, i := range again {
+			r, err := u.archive(ctx, i, paths[i])
+			if err != nil {
+				return err
+			}
+			out[i] = r
+		}
+	}
+	for i, r := range out {
+		r.drop(func(p place) bool { return !p.folder && u.disputed[p.host] && u.files[p.host] != i })
 	}
 	return nil
 }
 
-// archive unpacks one package, or only some of its paths.
-func (u *unpacker) archive(ctx context.Context, i int, path string, only map[string]bool) (*Unpacked, error) {
+// clear removes links and folders that want the same place, so that the order
+// decides between them.
+func (u *unpacker) clear() error {
+	for host := range u.disputed {
+		if !u.named[host] || u.before[host] {
+			continue
+		}
+		if err := os.RemoveAll(host); err != nil {
+			return err
+		}
+		below := func(path string) bool { return path == host || strings.HasPrefix(path, host+"/") }
+		maps.DeleteFunc(u.folders, func(path string, _ folder) bool { return below(path) })
+		u.dirs.forget(below)
+	}
+	return nil
+}
+
+// drop takes lost files off the lists.
+func (u *Unpacked) drop(lost func(place) bool) {
+	var kept []string
+	for k, p := range u.places {
+		if lost(p) {
+			delete(u.Conffiles, u.Files[k])
+			continue
+		}
+		kept = append(kept, u.Files[k])
+	}
+	u.Files, u.places = kept, nil
+}
+
+// archive unpacks one package.
+func (u *unpacker) archive(ctx context.Context, i int, path string) (r *Unpacked, err error) {
 	a, err := OpenArchive(path)
 	if err != nil {
 		return nil, err
 	}
-	r := &Unpacked{Archive: a, Conffiles: map[string]string{}}
+	r = &Unpacked{Archive: a, Conffiles: map[string]string{}}
 	for line := range strings.Lines(string(a.Members["conffiles"].Data)) {
 		if p := strings.TrimSpace(line); strings.HasPrefix(p, "/") {
 			r.Conffiles[p] = ""
 		}
 	}
-	name := r.Name()
 	err = a.Data(func(tr *tar.Reader) error {
 		for {
 			h, err := tr.Next()
@@ -172,63 +200,85 @@ func (u *unpacker) archive(ctx context.Context, i int, path string, only map[str
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := u.entry(r, i, name, h, tr, only); err != nil {
+			if err := u.entry(r, i, h, tr); err != nil {
 				return fmt.Errorf("%s: %w", h.Name, err)
 			}
 		}
 	})
-	return r, err
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s %s from %s: %w", r.Name(), a.Control.Get("Version"), path, err)
+	}
+	return r, nil
 }
 
 // cleanName turns a tar entry's name into an absolute path inside the root.
 func cleanName(name string) string { return filepath.Clean("/" + name) }
 
-func (u *unpacker) entry(r *Unpacked, i int, pkg string, h *tar.Header, content io.Reader, only map[string]bool) error {
+func (u *unpacker) entry(r *Unpacked, i int, h *tar.Header, content io.Reader) error {
+	if err := checkEntry(h); err != nil {
+		return err
+	}
 	path := cleanName(h.Name)
-	if only == nil {
-		if path == "/" {
-			r.Files = append(r.Files, "/.")
-		} else {
-			r.Files = append(r.Files, path)
-		}
-	} else if !only[path] {
-		return nil
-	}
 	if h.Typeflag == tar.TypeDir {
-		return u.folder(path, i, h)
+		return u.folder(r, path, i, h)
 	}
-	if only == nil && !u.claim(path, i) {
-		return nil
-	}
-	host, err := u.host(path, pkg)
+	host, err := u.host(path, r.Name())
 	if err != nil {
 		return err
 	}
-	if only != nil {
-		os.Remove(host)
+	r.add(path, place{host: host})
+	if !u.claim(host, i, h.Typeflag == tar.TypeSymlink) {
+		return nil
 	}
-	if err := u.write(r, host, path, pkg, h, content); err != nil {
-		return err
+	return u.write(r, host, path, h, content)
+}
+
+func (u *Unpacked) add(path string, p place) {
+	if path == "/" {
+		path = "/."
 	}
-	return setMetadata(host, h)
+	u.Files, u.places = append(u.Files, path), append(u.places, p)
+}
+
+// checkEntry refuses what no package holds: names that a list of files cannot
+// hold, and files with holes, which could claim any size.
+func checkEntry(h *tar.Header) error {
+	if strings.ContainsRune(h.Name, '\n') {
+		return errors.New("line break in a name")
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return errors.New("sparse file")
+		}
+	}
+	return nil
 }
 
 // host returns where a path is written, its diversion considered.
 func (u *unpacker) host(path, pkg string) (string, error) {
 	if d, ok := u.diversions[path]; ok && d.by != pkg {
-		path = d.to
+		path = cleanName(d.to)
 	}
 	dir, err := u.dirs.ensure(filepath.Dir(path))
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
-func (u *unpacker) folder(path string, i int, h *tar.Header) error {
+func (u *unpacker) folder(r *Unpacked, path string, i int, h *tar.Header) error {
+	dir, err := u.dirs.ensure(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	named := filepath.Join(dir, filepath.Base(path))
+	r.add(path, place{named, true})
+	if !u.claimFolder(named, i) {
+		return errLater
+	}
 	host, err := u.dirs.ensure(path)
 	if err != nil {
 		return err
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.meta.Lock()
+	defer u.meta.Unlock()
 	if f, ok := u.folders[host]; !ok || i < f.index {
 		u.folders[host] = folder{i, h.Uid, h.Gid, uint32(h.Mode & 0o7777)}
 	}
@@ -256,39 +306,48 @@ func (u *unpacker) setFolders() error {
 	return nil
 }
 
-func (u *unpacker) write(r *Unpacked, host, path, pkg string, h *tar.Header, content io.Reader) error {
+func (u *unpacker) write(r *Unpacked, host, path string, h *tar.Header, content io.Reader) error {
+	var err error
 	switch h.Typeflag {
 	case tar.TypeReg:
-		return u.file(r, host, path, h, content)
+		err = u.file(r, host, path, content)
 	case tar.TypeSymlink:
-		if st, err := os.Lstat(host); err == nil && st.IsDir() {
+		err = replace(host, func() error { return os.Symlink(h.Linkname, host) })
+		if errors.Is(err, unix.EISDIR) {
 			return nil // dpkg keeps a folder where a package has a link
 		}
-		return replace(host, func() error { return os.Symlink(h.Linkname, host) })
 	case tar.TypeLink:
-		old, err := u.host(cleanName(h.Linkname), pkg)
+		old, err := u.host(cleanName(h.Linkname), r.Name())
 		if err != nil {
 			return err
 		}
+		if !u.settled(old) { // it may be missing, or another package's
+			return errLater
+		}
 		return replace(host, func() error { return os.Link(old, host) })
 	default:
-		return fmt.Errorf("entry of type %q", h.Typeflag)
+		err = fmt.Errorf("entry of type %q", h.Typeflag)
 	}
+	if err != nil {
+		return err
+	}
+	return setMetadata(host, h)
 }
 
-// replace runs make, and once more after removing what stands in its way.
-func replace(host string, make func() error) error {
-	err := make()
-	if os.IsExist(err) {
-		if err := os.Remove(host); err != nil {
-			return err
-		}
-		return make()
+// replace runs create, and once more after removing what stands in its way,
+// unless that is a folder: the error is EISDIR then.
+func replace(host string, create func() error) error {
+	err := create()
+	if !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	return err
+	if err := unix.Unlink(host); err != nil {
+		return fmt.Errorf("replace what is there: %w", err)
+	}
+	return create()
 }
 
-func (u *unpacker) file(r *Unpacked, host, path string, h *tar.Header, content io.Reader) error {
+func (u *unpacker) file(r *Unpacked, host, path string, content io.Reader) error {
 	var f *os.File
 	err := replace(host, func() (err error) {
 		f, err = os.OpenFile(host, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -315,9 +374,6 @@ func (u *unpacker) file(r *Unpacked, host, path string, h *tar.Header, content i
 
 // setMetadata sets owner, mode and time; the mode last, for chown clears setuid bits.
 func setMetadata(host string, h *tar.Header) error {
-	if h.Typeflag == tar.TypeLink {
-		return nil
-	}
 	if h.Uid != 0 || h.Gid != 0 {
 		if err := os.Lchown(host, h.Uid, h.Gid); err != nil {
 			return err
@@ -330,28 +386,4 @@ func setMetadata(host string, h *tar.Header) error {
 	}
 	ts := unix.NsecToTimespec(h.ModTime.UnixNano())
 	return unix.UtimesNanoAt(unix.AT_FDCWD, host, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-// diversion is an entry of dpkg's diversions file.
-type diversion struct{ to, by string }
-
-// readDiversions reads /var/lib/dpkg/diversions: three lines an entry.
-func readDiversions(root string) (map[string]diversion, error) {
-	b, err := os.ReadFile(filepath.Join(root, "var/lib/dpkg/diversions"))
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	out := map[string]diversion{}
-	for ; len(lines) >= 3; lines = lines[3:] {
-		by := lines[2]
-		if by == ":" {
-			by = ""
-		}
-		out[lines[0]] = diversion{to: lines[1], by: by}
-	}
-	return out, nil
 }

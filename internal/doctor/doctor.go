@@ -42,7 +42,13 @@ func (f Finding) Mark() string {
 
 // Examine checks the host; dir is where the store is or will be.
 func Examine(ctx context.Context, dir string) []Finding {
-	return []Finding{kernel(), namespaces(ctx), storeFolder(dir), space(dir), modules(), kvm()}
+	list := []Finding{kernel(), namespaces(ctx), storeFolder(dir), space(dir), modules(), kvm()}
+	for i := range list {
+		if list[i].OK {
+			list[i].Mend = ""
+		}
+	}
+	return list
 }
 
 // kernel wants Linux 5.11: overlay file systems in user namespaces.

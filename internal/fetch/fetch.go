@@ -14,8 +14,9 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
+	"regexp"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -47,6 +48,9 @@ type Fetcher struct {
 	store   *store.Store
 	options Options
 	retries atomic.Int64
+
+	firstWait time.Duration // before the second attempt; each further one waits three times as long
+	stall     time.Duration // how long a server may send nothing
 }
 
 // New returns a Fetcher that puts what it downloads into s.
@@ -57,7 +61,7 @@ func New(s *store.Store, o Options) *Fetcher {
 	if o.Client == nil {
 		o.Client = newClient()
 	}
-	return &Fetcher{store: s, options: o}
+	return &Fetcher{store: s, options: o, firstWait: 500 * time.Millisecond, stall: stallTimeout}
 }
 
 // Retries returns how many attempts had to be repeated so far.
@@ -75,7 +79,12 @@ func (f *Fetcher) Blob(ctx context.Context, in Input) (path string, err error) {
 	return f.blob(ctx, in, func(int64) {})
 }
 
+var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 func (f *Fetcher) blob(ctx context.Context, in Input, progress func(n int64)) (string, error) {
+	if !hexDigest.MatchString(in.SHA256) {
+		return "", fault.New(fault.Integrity, "fetch %s: %q is no SHA-256 digest, and nothing is fetched without one", in.Name, in.SHA256)
+	}
 	if path, ok := f.store.Blob(in.SHA256); ok {
 		return path, nil
 	}
@@ -100,7 +109,7 @@ func (f *Fetcher) blob(ctx context.Context, in Input, progress func(n int64)) (s
 
 func offline(name string) error {
 	return fault.Hint(fault.New(fault.Network, "%s is not in the store, and the network is off", name),
-		"run once without --offline, or load a bundle")
+		"run once without --offline")
 }
 
 // Blobs fetches inputs in parallel and shows a bar. Inputs that are in the
@@ -113,6 +122,7 @@ func (f *Fetcher) Blobs(ctx context.Context, name string, in []Input) (err error
 	ctx, task := event.Start(ctx, name)
 	defer func() { task.Done(err) }()
 	var done atomic.Int64
+	task.Progress(0, total, event.Bytes)
 	bar := newThrottle(func() { task.Progress(done.Load(), total, event.Bytes) })
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(f.options.Parallel)
@@ -122,10 +132,15 @@ func (f *Fetcher) Blobs(ctx context.Context, name string, in []Input) (err error
 			return err
 		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	bar.report()
+	return err
 }
 
+// missing returns what is not in the store, each once, and its size in bytes,
+// or 0 when a part of it is unknown.
 func (f *Fetcher) missing(in []Input) (out []Input, size int64) {
+	unknown := false
 	seen := map[string]bool{}
 	for _, i := range in {
 		if _, ok := f.store.Blob(i.SHA256); ok || seen[i.SHA256] {
@@ -133,14 +148,19 @@ func (f *Fetcher) missing(in []Input) (out []Input, size int64) {
 		}
 		seen[i.SHA256] = true
 		out = append(out, i)
-		size += max(i.Size, 0)
+		size += i.Size
+		unknown = unknown || i.Size < 0
+	}
+	if unknown {
+		size = 0
 	}
 	return out, size
 }
 
 // download gets one URL into the store. It goes on where an earlier attempt
 // stopped, and begins anew when the digest does not fit.
-func (f *Fetcher) download(ctx context.Context, url string, in Input, progress func(int64)) error {
+func (f *Fetcher) download(ctx context.Context, raw string, in Input, progress func(int64)) error {
+	url := redact(raw)
 	partial := f.store.Partial(in.SHA256)
 	file, err := os.OpenFile(partial, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -153,7 +173,7 @@ func (f *Fetcher) download(ctx context.Context, url string, in Input, progress f
 	}
 	resumed := have > 0
 	progress(have)
-	n, err := f.body(ctx, url, file, have, in, progress)
+	n, err := f.body(ctx, raw, file, have, in, progress)
 	if err != nil {
 		progress(-n)
 		return err
@@ -172,11 +192,20 @@ func (f *Fetcher) download(ctx context.Context, url string, in Input, progress f
 	if resumed {
 		return &temporaryError{fmt.Errorf("%s: what was left of an earlier download does not fit", url)}
 	}
-	if in.Size >= 0 && size < in.Size {
-		return &temporaryError{fmt.Errorf("%s: got %d of %d bytes", url, size, in.Size)}
+	err = mismatch(in, url, digest, size)
+	if size < in.Size {
+		return &temporaryError{err} // a connection without a length may have been cut
 	}
-	return fault.Hint(fault.New(fault.Integrity, "%s from %s is not what the signed index or the lock says: SHA-256 is %s, must be %s (%d bytes)",
-		in.Name, url, digest, in.SHA256, size), "the mirror is out of step or tampered with: try another mirror, or run 'image-builder lock --update'")
+	return err
+}
+
+func mismatch(in Input, url, digest string, size int64) error {
+	want := ""
+	if in.Size >= 0 {
+		want = fmt.Sprintf(" (%d bytes)", in.Size)
+	}
+	return fault.Hint(fault.New(fault.Integrity, "%s from %s is not what the signed index or the lock says: SHA-256 is %s (%d bytes), must be %s%s",
+		in.Name, url, digest, size, in.SHA256, want), "the mirror is out of step or tampered with: try another mirror, or run 'image-builder lock --update'")
 }
 
 // body appends the rest of a file and returns how many bytes the file has then.
@@ -185,6 +214,9 @@ func (f *Fetcher) body(ctx context.Context, url string, file *os.File, have int6
 		return have, nil
 	}
 	resp, cancel, err := f.get(ctx, url, have)
+	if errors.Is(err, errNoMore) {
+		return have, nil // the digest decides
+	}
 	if err != nil {
 		return have, err
 	}
@@ -209,7 +241,7 @@ func (f *Fetcher) body(ctx context.Context, url string, file *os.File, have int6
 		if pathErr := new(os.PathError); errors.As(err, &pathErr) {
 			return have + n, fmt.Errorf("store %s: %w", in.Name, err)
 		}
-		err = &temporaryError{fmt.Errorf("%s: %w", url, err)}
+		err = &temporaryError{fmt.Errorf("%s: %w", redact(url), err)}
 	}
 	return have + n, err
 }
@@ -241,10 +273,9 @@ func (f *Fetcher) Document(ctx context.Context, urls []string, limit int64) (dat
 		return nil, fault.New(fault.Internal, "fetch: no URL")
 	}
 	if f.options.Offline {
-		return nil, offline(urls[0])
+		return nil, offline(redact(urls[0]))
 	}
-	var mu sync.Mutex
-	err = f.each(ctx, urls[0], urls, func(url string) error {
+	err = f.each(ctx, redact(urls[0]), urls, func(url string) error {
 		resp, cancel, err := f.get(ctx, url, 0)
 		if err != nil {
 			return err
@@ -253,14 +284,12 @@ func (f *Fetcher) Document(ctx context.Context, urls []string, limit int64) (dat
 		defer resp.Body.Close()
 		b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 		if err != nil {
-			return &temporaryError{fmt.Errorf("%s: %w", url, err)}
+			return &temporaryError{fmt.Errorf("%s: %w", redact(url), err)}
 		}
 		if int64(len(b)) > limit {
-			return fault.New(fault.Integrity, "%s is larger than %d bytes", url, limit)
+			return fault.New(fault.Integrity, "%s is larger than %d bytes", redact(url), limit)
 		}
-		mu.Lock()
 		data = b
-		mu.Unlock()
 		return nil
 	})
 	return data, err

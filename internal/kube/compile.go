@@ -65,7 +65,7 @@ func (s *Source) Compile(ctx context.Context, l Lock) (all Binaries, err error) 
 			all[name] = b
 		}
 	}
-	return all, s.index.save()
+	return all, nil
 }
 
 func (s *Source) compileWorkspace(ctx context.Context, l Lock, w Workspace) (Binaries, error) {

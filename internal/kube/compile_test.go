@@ -87,11 +87,20 @@ func TestResolveRefusesTamperedModule(t *testing.T) {
 	u := newUpstream(t)
 	s := newTestSource(t, u.network, fetch.Options{})
 	w := u.publishExample(t)
-	good := u.sums["example.invalid/lib@v1.0.0"] // nothing asks yet
+	// Nothing asks yet.
+	const zip = "/example.invalid/lib/@v/v1.0.0.zip"
+	sums, good := u.sums["example.invalid/lib@v1.0.0"], u.files[zip]
 	u.publish(t, "example.invalid/lib", "v1.0.0", map[string]string{"go.mod": "module example.invalid/lib\n\ngo 1.22\n", "lib.go": "package lib\n\nvar Version = \"evil\"\n"})
-	u.sums["example.invalid/lib@v1.0.0"] = good
+	u.sums["example.invalid/lib@v1.0.0"] = sums
 	root, _ := HostGo()
 	if _, _, err := s.load(t.Context(), &w, root); fault.KindOf(err) != fault.Integrity {
 		t.Errorf("got %v (%s)", err, fault.KindOf(err))
+	}
+	// The bad file must not stay behind.
+	u.mu.Lock()
+	u.files[zip] = good
+	u.mu.Unlock()
+	if _, _, err := s.load(t.Context(), &w, root); err != nil {
+		t.Errorf("with the right file again: %v", err)
 	}
 }

@@ -144,7 +144,7 @@ func TestRealPause(t *testing.T) {
 	if root == "" {
 		t.Skip("set KUBE_CC_ROOT to an unpacked root with gcc and libc6-dev")
 	}
-	lock, err := source.Resolve(t.Context(), Request{Kubernetes: "v1.36.3", Containerd: "v2.4.2", CNI: "v1.9.1"})
+	lock, err := source.Resolve(t.Context(), Request{Kubernetes: "v1.36.3", Containerd: "v2.4.2", CNI: "v1.9.1", Workspaces: []string{WorkspaceCNI}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestRealPause(t *testing.T) {
 // the toolchain module of the same release.
 func TestRealToolchain(t *testing.T) {
 	real := openReal(t)
-	lock, err := real.Resolve(t.Context(), Request{Kubernetes: "v1.36.3", Containerd: "v2.4.2", CNI: "v1.9.1"})
+	lock, err := real.Resolve(t.Context(), Request{Kubernetes: "v1.36.3", Containerd: "v2.4.2", CNI: "v1.9.1", Workspaces: []string{WorkspaceCNI}})
 	if err != nil {
 		t.Fatal(err)
 	}

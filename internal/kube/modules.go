@@ -91,18 +91,20 @@ func (n Network) Inputs(modules []Module) ([]fetch.Input, error) {
 
 // index remembers which blob of the store holds which file of a module proxy.
 // A module's version never changes (the checksum database sees to it), so this
-// saves the download when something else is resolved; it is never trusted: the
-// go command verifies every file that it is given while resolving.
+// saves the download when something else is resolved. It is not trusted: the
+// go command verifies every file that it is given while resolving, and what
+// was served counts only once that has succeeded.
 type index struct {
 	mu    sync.Mutex
 	path  string
 	known map[string]Blob // by request.String()
-	added bytes.Buffer
+	fresh map[string]Blob // not verified yet
+	zips  chan struct{}   // limits how many zips are in memory at once
 }
 
 // openIndex reads the index; lines it cannot read are ignored.
 func openIndex(dir string) (*index, error) {
-	x := &index{path: filepath.Join(dir, "modules.index"), known: map[string]Blob{}}
+	x := &index{path: filepath.Join(dir, "modules.index"), known: map[string]Blob{}, fresh: map[string]Blob{}, zips: make(chan struct{}, 4)}
 	f, err := os.Open(x.path)
 	if os.IsNotExist(err) {
 		return x, nil
@@ -126,6 +128,9 @@ func openIndex(dir string) (*index, error) {
 func (x *index) get(name string) (Blob, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if b, ok := x.fresh[name]; ok {
+		return b, true
+	}
 	b, ok := x.known[name]
 	return b, ok
 }
@@ -133,37 +138,52 @@ func (x *index) get(name string) (Blob, bool) {
 func (x *index) add(name string, b Blob) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.known[name] = b
-	fmt.Fprintf(&x.added, "%s %s %d\n", name, b.SHA256, b.Size)
+	x.fresh[name] = b
+}
+
+// discard forgets what was served since the last save: it was not verified.
+func (x *index) discard() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.fresh)
 }
 
 // save appends what was added; one write, so that two builders do not mix lines.
 func (x *index) save() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.added.Len() == 0 {
+	if len(x.fresh) == 0 {
 		return nil
 	}
+	var lines bytes.Buffer
+	for name, b := range x.fresh {
+		x.known[name] = b
+		fmt.Fprintf(&lines, "%s %s %d\n", name, b.SHA256, b.Size)
+	}
+	clear(x.fresh)
 	f, err := os.OpenFile(x.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Write(x.added.Bytes())
-	x.added.Reset()
+	_, err = f.Write(lines.Bytes())
 	return err
 }
 
 // download returns a file of a module proxy as a blob, unverified.
 func download(ctx context.Context, f *fetch.Fetcher, n Network, x *index, r request) (string, Blob, error) {
 	if b, ok := x.get(r.String()); ok {
-		if path, ok := f.Store().Blob(b.SHA256); ok {
+		if path, ok := intact(f.Store(), b); ok {
 			return path, b, nil
 		}
 	}
 	path, err := r.path()
 	if err != nil {
 		return "", Blob{}, err
+	}
+	if r.Kind == kindZip {
+		x.zips <- struct{}{}
+		defer func() { <-x.zips }()
 	}
 	data, err := f.Document(ctx, n.urls(path), sizeLimit(r.Kind))
 	if err != nil {
@@ -178,11 +198,25 @@ func download(ctx context.Context, f *fetch.Fetcher, n Network, x *index, r requ
 	return file, b, nil
 }
 
+// intact returns a blob's path if its content is what its name says. A damaged
+// one is removed, so that it is downloaded again.
+func intact(s *store.Store, want Blob) (string, bool) {
+	path, ok := s.Blob(want.SHA256)
+	if !ok {
+		return "", false
+	}
+	if b, err := describe(path); err != nil || b.SHA256 != want.SHA256 {
+		s.Remove(want.SHA256)
+		return "", false
+	}
+	return path, true
+}
+
 // keep puts data into the store unless it is there.
 func keep(s *store.Store, data []byte) (Blob, error) {
 	sum := sha256.Sum256(data)
 	b := Blob{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data))}
-	if _, ok := s.Blob(b.SHA256); ok {
+	if _, ok := intact(s, b); ok {
 		return b, nil
 	}
 	_, _, err := s.PutBlob(bytes.NewReader(data))

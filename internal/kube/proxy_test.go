@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -113,5 +114,27 @@ func TestChecksums(t *testing.T) {
 	_, _, err = newChecksums(t.Context(), fresh.database, fresh.scratch).lookup("example.invalid/lib", "v1.0.0")
 	if err == nil {
 		t.Error("a tree signed with another key was believed")
+	}
+}
+
+func TestDamagedBlobIsFetchedAgain(t *testing.T) {
+	u := newUpstream(t)
+	u.publishExample(t)
+	s := newTestSource(t, u.network, fetch.Options{})
+	r := request{Kind: kindZip, Module: "example.invalid/lib", Version: "v1.0.0"}
+	path, want, err := download(t.Context(), s.fetch, u.network, s.index, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "damaged")
+	path, _, err = download(t.Context(), s.fetch, u.network, s.index, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := describe(path); err != nil || got.SHA256 != want.SHA256 {
+		t.Errorf("the store gives %+v, %v, want %+v", got, err, want)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,12 +60,14 @@ func NewSource(f *fetch.Fetcher, n Network) (*Source, error) {
 func (s *Source) Resolve(ctx context.Context, r Request) (lock Lock, err error) {
 	ctx, task := event.Start(ctx, "resolve Kubernetes "+r.Kubernetes.String()+" from modules")
 	defer func() { task.Done(err) }()
-	defer func() { err = errors.Join(err, s.index.save()) }()
+	defer s.index.discard()
 	sums := newChecksums(ctx, s.database, s.scratch)
 	var p planned
 	if err := s.remember(ctx, "plan", []any{r.Kubernetes, r.Containerd, r.CNI}, &p, func(ctx context.Context) error {
-		p, err = s.plan(ctx, r, sums)
-		return err
+		if p, err = s.plan(ctx, r, sums); err != nil {
+			return err
+		}
+		return s.index.save()
 	}); err != nil {
 		return Lock{}, err
 	}
@@ -216,7 +217,11 @@ func (s *Source) load(ctx context.Context, w *Workspace, goRoot string) (modules
 	var out bytes.Buffer
 	args := append([]string{"list", "-mod=mod", "-deps"}, w.buildFlags()...)
 	if err := bench.run(ctx, &out, nil, append(args, w.packages()...)...); err != nil {
+		s.index.discard()
 		return nil, 0, proxy.cause(goFault("loading the modules of "+w.Name, err))
+	}
+	if err := s.index.save(); err != nil {
+		return nil, 0, err
 	}
 	if err := w.adopt(bench.file("go.mod")); err != nil {
 		return nil, 0, err

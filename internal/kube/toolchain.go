@@ -99,7 +99,11 @@ func (t toolchains) Zip(ctx context.Context, want Toolchain) (string, error) {
 	if err != nil {
 		return "", fault.New(kindOr(err, fault.Network), "getting the Go toolchain %s: %w", want.Version, err)
 	}
-	return path, verifyZip(path, r.String(), want.Sum)
+	if err := verifyZip(path, r.String(), want.Sum); err != nil {
+		t.index.discard()
+		return "", err
+	}
+	return path, t.index.save()
 }
 
 // verifyZip compares a module's zip with the hash from the checksum database.

@@ -36,10 +36,14 @@ func Changes(a, b *Lock) []string {
 			out = append(out, line)
 		}
 	}
-	if len(out) == 0 {
+	switch {
+	case len(out) > 0:
+		return out
+	case a.Hash() != b.Hash():
+		return []string{"no version changed, but origins, dates or the tools did"}
+	default:
 		return []string{"nothing changed"}
 	}
-	return out
 }
 
 func versions(l *Lock) map[string]string {

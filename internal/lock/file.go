@@ -4,23 +4,25 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"imagebuilder.dev/internal/fault"
+	"imagebuilder.dev/internal/kube"
 )
 
-// FileName returns where the lock of a spec stands: beside it, image.lock.yaml
-// for a spec of any name but one that shares its folder with others.
+// FileName returns where the lock of a spec stands: beside it, under its name
+// with .lock before the extension. So image.yaml has image.lock.yaml, and two
+// specs never share a lock.
 func FileName(spec string) string {
-	base := filepath.Base(spec)
-	stem := base[:len(base)-len(filepath.Ext(base))]
-	if stem == "image" || stem == "spec" {
-		stem = "image"
-	}
-	return filepath.Join(filepath.Dir(spec), stem+".lock.yaml")
+	ext := filepath.Ext(spec)
+	return strings.TrimSuffix(spec, ext) + ".lock" + ext
 }
 
 const header = "# Every input of the image, by version, size, digest and origin.\n# Written by `image-builder lock`; commit it beside the spec.\n"
@@ -92,7 +94,11 @@ func Decode(name string, b []byte) (*Lock, error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	l := &Lock{}
-	if err := d.Decode(l); err != nil {
+	err := d.Decode(l)
+	if err == nil && d.Decode(&yaml.Node{}) != io.EOF {
+		err = errors.New("there is more than one document in it")
+	}
+	if err != nil {
 		return nil, fault.Hint(fault.New(fault.Input, "read the lock %s: %w", name, err), "%s", hint)
 	}
 	if l.Version != Version {
@@ -104,20 +110,58 @@ func Decode(name string, b []byte) (*Lock, error) {
 	return l, nil
 }
 
+// validate finds what an edit or a merge by hand leaves behind. That a digest
+// is the right one shows when its input is fetched.
 func (l *Lock) validate() error {
-	for _, list := range [][]Package{l.Packages, l.Tools} {
-		for _, p := range list {
-			if len(p.SHA256) != 64 || p.Size <= 0 || p.Path == "" || p.For == "" {
-				return fmt.Errorf("package %s is not complete", p.Name)
-			}
+	if !isSHA256(l.Spec) {
+		return errors.New("no hash of the spec")
+	}
+	for _, r := range l.Repositories {
+		if r.Name == "" || !isSHA256(r.SHA256) || len(r.URLs) == 0 {
+			return fmt.Errorf("repository %q is not complete", r.Name)
 		}
 	}
-	for _, f := range l.Kubernetes.Files {
-		if len(f.SHA256) != 64 {
-			return fmt.Errorf("file %s has no digest", f.Name)
+	for _, p := range slices.Concat(l.Packages, l.Tools) {
+		if p.Name == "" || p.Version == "" || !isSHA256(p.SHA256) || p.Size <= 0 || p.Path == "" || p.For == "" {
+			return fmt.Errorf("package %q is not complete", p.Name)
+		}
+		if len(l.URLs(p)) == 0 {
+			return fmt.Errorf("package %s comes from the repository %q, which is not listed", p.Name, p.Repository)
+		}
+	}
+	return l.Kubernetes.validate()
+}
+
+func (k Kubernetes) validate() error {
+	blobs := map[string]kube.Blob{}
+	if k.Files != nil {
+		for name, b := range k.Files.Programs {
+			blobs["file "+name] = b
+		}
+		for name, b := range k.Files.Archives {
+			blobs["archive "+name] = b
+		}
+	}
+	for name, b := range k.Modules.Programs {
+		blobs["program "+name] = b
+	}
+	for _, list := range k.Modules.Modules {
+		for _, m := range append(list, k.Modules.Source) {
+			blobs["go.mod of "+m.Path+" "+m.Version] = m.Mod
+			blobs["module "+m.Path+" "+m.Version] = m.Zip
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(blobs)) {
+		if b := blobs[name]; b != (kube.Blob{}) && (!isSHA256(b.SHA256) || b.Size < 0) {
+			return fmt.Errorf("%s has no digest", name)
 		}
 	}
 	return nil
+}
+
+// isSHA256 reports whether s is a SHA-256 in lower-case hex.
+func isSHA256(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // Write writes the lock's file by rename, so that it is whole or as it was.
@@ -136,7 +180,10 @@ func (l *Lock) Write(path string) error {
 		return fmt.Errorf("write the lock %s: %w", path, err)
 	}
 	if err := errors.Join(tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return err
+		return fmt.Errorf("write the lock %s: %w", path, err)
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return fault.New(fault.Environment, "write the lock: %w", err)
+	}
+	return nil
 }

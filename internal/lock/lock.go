@@ -15,7 +15,7 @@ import (
 // Version is the version of the file's format.
 const Version = 1
 
-// Lock is the file image.lock.yaml.
+// Lock is the content of the file, image.lock.yaml for a spec image.yaml.
 type Lock struct {
 	Version int `yaml:"version" json:"version"`
 	// Spec is the hash of what was resolved; another one makes the lock stale.
@@ -58,16 +58,8 @@ type Kubernetes struct {
 	// Modules is what is compiled: everything for source modules, and for the
 	// others what their publishers do not carry.
 	Modules kube.Lock `yaml:"modules" json:"modules"`
-	// Files are the files of a release server or folder.
-	Files []File `yaml:"files,omitempty" json:"files,omitempty"`
-}
-
-// File is a file of a release server or folder.
-type File struct {
-	Name   string   `yaml:"name" json:"name"`
-	Size   int64    `yaml:"size" json:"size"`
-	SHA256 string   `yaml:"sha256" json:"sha256"`
-	URLs   []string `yaml:"urls,omitempty" json:"urls,omitempty"`
+	// Files are those of a release server or folder; nil for source modules.
+	Files *kube.Files `yaml:"files,omitempty" json:"files,omitempty"`
 }
 
 // Hash returns the lock's digest (hex SHA-256) over its values, whatever the

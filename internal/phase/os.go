@@ -23,7 +23,11 @@ func OS(p Packages, arguments []string) Phase {
 		if err := r.systemctl(ctx, "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service", "unattended-upgrades.service"); err != nil {
 			return err
 		}
-		return r.systemctl(ctx, "enable", "systemd-networkd.service", "systemd-resolved.service", "ssh.service")
+		units := []string{"systemd-networkd.service", "systemd-resolved.service", "ssh.service"}
+		if !r.Exists("/usr/lib/systemd/system/sshd-keygen.service") { // OpenSSH before 10 does not bring one
+			units = append(units, "ssh-host-keys.service")
+		}
+		return r.systemctl(ctx, "enable", units...)
 	}}
 }
 

@@ -45,15 +45,24 @@ type distribution struct {
 	origin   map[string]string // SHA-256 of a package -> repository name
 }
 
-// openDistribution fetches and verifies the indexes of a release.
-func openDistribution(ctx context.Context, f *fetch.Fetcher, r *catalog.Release, m Mirrors, arch string, now time.Time) (d *distribution, err error) {
+// opener fetches and verifies indexes.
+type opener struct {
+	fetch   *fetch.Fetcher
+	keys    func(name string) (string, error)
+	mirrors Mirrors
+	arch    string
+	now     time.Time
+}
+
+// distribution returns the indexes of a release.
+func (o opener) distribution(ctx context.Context, r *catalog.Release) (d *distribution, err error) {
 	ctx, task := event.Start(ctx, fmt.Sprintf("indexes of %s %s", r.Name, r.Version))
 	defer func() { task.Done(err) }()
 	d = &distribution{origin: map[string]string{}}
 	var all []*deb.Package
 	for _, repo := range r.Repositories {
 		task.Detail(repo.Name)
-		i, err := openIndex(ctx, f, repo, m[repo.Mirror], arch, now)
+		i, err := o.index(ctx, repo)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +84,9 @@ func openDistribution(ctx context.Context, f *fetch.Fetcher, r *catalog.Release,
 	return d, nil
 }
 
-func openIndex(ctx context.Context, f *fetch.Fetcher, repo catalog.Repository, bases []string, arch string, now time.Time) (*index, error) {
+// index returns one repository's verified index with its lists of packages.
+func (o opener) index(ctx context.Context, repo catalog.Repository) (*index, error) {
+	bases := o.mirrors[repo.Mirror]
 	in := func(path string) []string {
 		urls := make([]string, len(bases))
 		for i, b := range bases {
@@ -83,46 +94,56 @@ func openIndex(ctx context.Context, f *fetch.Fetcher, repo catalog.Repository, b
 		}
 		return urls
 	}
-	raw, err := f.Document(ctx, in("InRelease"), maxRelease)
+	raw, err := o.fetch.Document(ctx, in("InRelease"), maxRelease)
 	if err != nil {
 		return nil, fmt.Errorf("index of %s: %w", repo.Name, err)
 	}
-	var keys []string
-	for _, name := range repo.Keys {
-		key, err := catalog.Key(name)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	release, err := deb.ParseRelease(in("InRelease")[0], raw, keys, now)
+	release, err := o.verify(repo, in("InRelease")[0], raw)
 	if err != nil {
 		return nil, err
-	}
-	if release.Codename != repo.Suite && release.Suite != repo.Suite {
-		return nil, fault.New(fault.Integrity, "%s is the index of %s, not of %s", in("InRelease")[0], release.Codename, repo.Suite)
 	}
 	sum := sha256.Sum256(release.Text)
 	i := &index{release: release, inRelease: raw, mirror: repo, lists: map[string][]byte{}, repository: lock.Repository{
 		Name: repo.Name, Date: release.Date, SHA256: hex.EncodeToString(sum[:]), Signers: release.Signers, URLs: bases,
 	}}
 	for _, component := range repo.Components {
-		if i.lists[component], err = packagesOf(ctx, f, repo, release, component, arch, in); err != nil {
+		if i.lists[component], err = o.packages(ctx, repo, release, component, in); err != nil {
 			return nil, err
 		}
 	}
 	return i, nil
 }
 
-func packagesOf(ctx context.Context, f *fetch.Fetcher, repo catalog.Repository, release *deb.Release, component, arch string, in func(string) []string) ([]byte, error) {
-	path := component + "/binary-" + arch + "/Packages.xz"
+// verify checks that an InRelease file is signed by the repository's keys, and
+// that it is this suite's: a mirror could serve another one's.
+func (o opener) verify(repo catalog.Repository, url string, raw []byte) (*deb.Release, error) {
+	var keys []string
+	for _, name := range repo.Keys {
+		key, err := o.keys(name)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	release, err := deb.ParseRelease(url, raw, keys, o.now)
+	if err != nil {
+		return nil, err
+	}
+	if release.Codename != repo.Suite && release.Suite != repo.Suite {
+		return nil, fault.New(fault.Integrity, "%s is the index of %s, not of %s", url, release.Codename, repo.Suite)
+	}
+	return release, nil
+}
+
+func (o opener) packages(ctx context.Context, repo catalog.Repository, release *deb.Release, component string, in func(string) []string) ([]byte, error) {
+	path := component + "/binary-" + o.arch + "/Packages.xz"
 	file, ok := release.Files[path]
 	if !ok {
-		return nil, fault.New(fault.Input, "%s has no packages for %s", repo.Name, arch)
+		return nil, fault.New(fault.Input, "%s has no packages for %s", repo.Name, o.arch)
 	}
 	// A by-hash file does not change under us while the mirror is updated.
 	byHash := in(filepath.Dir(path) + "/by-hash/SHA256/" + file.SHA256)
-	blob, err := f.Blob(ctx, fetch.Input{Name: repo.Name + " " + path, URLs: append(byHash, in(path)...), Size: file.Size, SHA256: file.SHA256})
+	blob, err := o.fetch.Blob(ctx, fetch.Input{Name: repo.Name + " " + path, URLs: append(byHash, in(path)...), Size: file.Size, SHA256: file.SHA256})
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +191,8 @@ func (d *distribution) urls(p lock.Package) []string {
 type step struct {
 	phase string
 	names []string
+	// alone is for a phase of one target: those of other targets do not build on it.
+	alone bool
 }
 
 // install lets apt, run from the tools root over the verified indexes, say
@@ -197,6 +220,9 @@ func (d *distribution) install(ctx context.Context, f *fetch.Fetcher, toolsRoot,
 		}
 		for _, p := range added {
 			out = append(out, d.locked(p, s.phase))
+			if s.alone {
+				continue
+			}
 			// apt takes a package for another one unless every field is the same.
 			fmt.Fprintf(&status, "%s\nStatus: install ok installed\n\n", p.Stanza)
 		}
@@ -253,8 +279,18 @@ func (d *distribution) simulate(ctx context.Context, toolsRoot, work, arch strin
 		}
 		return nil, err
 	}
+	return d.added(string(out), s)
+}
+
+// added reads what apt would do. It may only add: what it would remove an
+// earlier phase has installed already.
+func (d *distribution) added(out string, s step) ([]*deb.Package, error) {
 	var added []*deb.Package
-	for line := range strings.Lines(string(out)) {
+	var removed []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "Remv" {
+			removed = append(removed, f[1])
+		}
 		m := installLine.FindStringSubmatch(line)
 		if m == nil {
 			continue
@@ -264,6 +300,10 @@ func (d *distribution) simulate(ctx context.Context, toolsRoot, work, arch strin
 			return nil, fault.New(fault.Internal, "apt chose %s %s, which no index lists", m[1], m[2])
 		}
 		added = append(added, p)
+	}
+	if len(removed) > 0 {
+		return nil, fault.New(fault.Input, "the packages of phase %s (%s) cannot be installed beside %s, which the image needs", s.phase,
+			strings.Join(s.names, ", "), strings.Join(removed, ", "))
 	}
 	return added, nil
 }

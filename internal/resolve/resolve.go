@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -29,6 +30,9 @@ type Resolver struct {
 	Now                 time.Time
 	// Dir is the folder of the spec, which relative paths in it start from.
 	Dir string
+	// Keys returns an armored public key by the name that a release's catalog
+	// entry has for it; nil is catalog.Key.
+	Keys func(name string) (string, error)
 }
 
 // Hash identifies what a lock answers: everything in a spec that decides about
@@ -51,11 +55,14 @@ func (r Resolver) Resolve(ctx context.Context, s *spec.Image, src *spec.Source) 
 		return nil, src.Errorf("spec.os", "%w", err)
 	}
 	l := &lock.Lock{Version: lock.Version, Spec: Hash(s)}
-	if l.Kubernetes, err = r.kubernetes(ctx, s, src); err != nil {
-		return nil, err
-	}
 	image, err := r.open(ctx, release, s)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkNames(s, src, image); err != nil { // first what costs little
+		return nil, err
+	}
+	if l.Kubernetes, err = r.kubernetes(ctx, s, src); err != nil {
 		return nil, err
 	}
 	toolsDist := image
@@ -65,9 +72,6 @@ func (r Resolver) Resolve(ctx context.Context, s *spec.Image, src *spec.Source) 
 		}
 	}
 	if l.Tools, err = toolsDist.toolRoots(); err != nil {
-		return nil, err
-	}
-	if err := checkNames(s, src, image); err != nil {
 		return nil, err
 	}
 	root, err := tools.Root(ctx, r.Fetch, "build", l.For("build"), toolsDist.urls)
@@ -82,9 +86,11 @@ func (r Resolver) Resolve(ctx context.Context, s *spec.Image, src *spec.Source) 
 }
 
 func (r Resolver) open(ctx context.Context, release *catalog.Release, s *spec.Image) (*distribution, error) {
-	own := s.Spec.Mirrors
-	m := FindMirrors(own, release.Name, r.HostRoot, r.ConfigDir)
-	return openDistribution(ctx, r.Fetch, release, m, s.Spec.OS.Arch, r.Now)
+	o := opener{fetch: r.Fetch, keys: r.Keys, mirrors: FindMirrors(s.Spec.Mirrors, release.Name, r.HostRoot, r.ConfigDir), arch: s.Spec.OS.Arch, now: r.Now}
+	if o.keys == nil {
+		o.keys = catalog.Key
+	}
+	return o.distribution(ctx, release)
 }
 
 // toolRoots returns the packages of all tools roots.
@@ -106,16 +112,16 @@ func stepsOf(s *spec.Image, release *catalog.Release, d *distribution) []step {
 	essential := d.universe.Essential()
 	slices.Sort(essential)
 	steps := []step{
-		{"base", append(essential, release.Packages["base"]...)},
-		{"os", append([]string{release.Kernels[s.Spec.OS.Kernel]}, release.Packages["os"]...)},
-		{"node", release.Packages["node"]},
+		{phase: "base", names: append(essential, release.Packages["base"]...)},
+		{phase: "os", names: append([]string{release.Kernels[s.Spec.OS.Kernel]}, release.Packages["os"]...)},
+		{phase: "node", names: release.Packages["node"]},
 	}
 	if len(s.Spec.Packages) > 0 {
-		steps = append(steps, step{"customize", s.Spec.Packages})
+		steps = append(steps, step{phase: "customize", names: s.Spec.Packages})
 	}
 	for _, target := range s.Spec.Targets {
 		if list := release.Packages["provider-"+target]; len(list) > 0 {
-			steps = append(steps, step{"provider-" + target, list})
+			steps = append(steps, step{phase: "provider-" + target, names: list, alone: true})
 		}
 	}
 	return steps
@@ -157,22 +163,64 @@ func repositories(image, toolsDist *distribution) ([]lock.Repository, time.Time)
 	return out, epoch
 }
 
-// kubernetes resolves the programs and container images.
-func (r Resolver) kubernetes(ctx context.Context, s *spec.Image, src *spec.Source) (lock.Kubernetes, error) {
-	k := lock.Kubernetes{Version: s.Spec.Kubernetes.Version, Source: s.Spec.Kubernetes.Source}
+// kubernetes resolves the programs and container images. A release server or
+// folder has kubeadm, kubectl, the kubelet and Kubernetes' own images; whatever
+// it lacks is compiled from modules.
+func (r Resolver) kubernetes(ctx context.Context, s *spec.Image, src *spec.Source) (k lock.Kubernetes, err error) {
+	version := kube.Version(s.Spec.Kubernetes.Version)
+	k = lock.Kubernetes{Version: version.String(), Source: s.Spec.Kubernetes.Source}
+	request := kube.Request{Kubernetes: version, Containerd: s.Spec.Runtime.Containerd.Version, CNI: catalog.DefaultCNI}
+	at := "spec.kubernetes.version"
+	if k.Source != "modules" {
+		files, err := r.files(ctx, s, version)
+		if err != nil {
+			return k, locate(src, "spec.kubernetes", err)
+		}
+		k.Files = &files
+		request.Workspaces = workspacesFor(files)
+	}
 	source, err := r.Modules(s)
 	if err != nil {
 		return k, err
 	}
-	k.Modules, err = source.Resolve(ctx, kube.Request{
-		Kubernetes: kube.Version(s.Spec.Kubernetes.Version),
-		Containerd: s.Spec.Runtime.Containerd.Version,
-		CNI:        catalog.DefaultCNI,
-	})
-	if fault.KindOf(err) == fault.Input {
-		return k, fault.Hint(src.Errorf("spec.kubernetes.version", "%w", err), "%s", fault.HintOf(err))
+	k.Modules, err = source.Resolve(ctx, request)
+	return k, locate(src, at, err)
+}
+
+// locate says where in the spec a fault of the user's stands.
+func locate(src *spec.Source, path string, err error) error {
+	if err == nil || fault.KindOf(err) != fault.Input {
+		return err
 	}
-	return k, err
+	return fault.Hint(src.Errorf(path, "%w", err), "%s", fault.HintOf(err))
+}
+
+func (r Resolver) files(ctx context.Context, s *spec.Image, v kube.Version) (kube.Files, error) {
+	if s.Spec.Kubernetes.Source == "directory" {
+		path := s.Spec.Kubernetes.Path
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(r.Dir, path)
+		}
+		return kube.Directory{Path: path, Version: v, Arch: s.Spec.OS.Arch, Store: r.Fetch.Store()}.Resolve(ctx)
+	}
+	server := kube.Release{Base: s.Spec.Kubernetes.URL, Version: v, Arch: s.Spec.OS.Arch, Fetch: r.Fetch}
+	files, err := server.Resolve(ctx)
+	if err != nil {
+		return files, err
+	}
+	return server.Download(ctx, files)
+}
+
+// workspacesFor names what must be compiled beside files.
+func workspacesFor(files kube.Files) []string {
+	out := []string{kube.WorkspaceContainerd, kube.WorkspaceCNI}
+	for image, workspace := range map[string]string{"etcd": kube.WorkspaceEtcd, "coredns": kube.WorkspaceCoreDNS} {
+		if slices.Contains(files.Lacks(), image) {
+			out = append(out, workspace)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Modules returns the way to compile from Go modules.

@@ -1,15 +1,13 @@
 package sandbox
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
-	"os/user"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -23,11 +21,11 @@ import (
 // process that is executed as a mapped root holds the namespace's capabilities.
 const stageName = "image-builder-stage"
 
+// probeName is argv[0] of a start that only tries what Enter needs.
+const probeName = "image-builder-probe"
+
 // enteredVar marks a process that runs in a namespace made by Enter.
 const enteredVar = "IMAGE_BUILDER_ENTERED"
-
-// minIDs is how many subordinate ids a distribution's users and groups need.
-const minIDs = 65536
 
 // Enter puts the builder into a user and mount namespace of its own, by
 // starting it again there; it returns only in the new process. Root maps to
@@ -39,8 +37,9 @@ func Enter() error {
 		os.Unsetenv(enteredVar)
 		unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return fault.New(fault.Environment, "make mounts private in the user namespace: %w", err)
+			return forbidden(fmt.Errorf("make mounts private: %w", err))
 		}
+		syscall.Umask(0o022) // the user's must not show in an image
 		return nil
 	}
 	maps, err := idMaps()
@@ -55,28 +54,53 @@ func Enter() error {
 	return nil
 }
 
-// CanEnter reports what would keep Enter from working on this host, or nil.
+// CanEnter reports what would keep Enter, and overlays after it, from working on
+// this host, or nil.
 func CanEnter(ctx context.Context) error {
 	maps, err := idMaps()
 	if err != nil {
 		return err
 	}
-	cmd, release, err := startStage([]string{"--probe"}, maps)
-	if err != nil {
+	var out bytes.Buffer
+	cmd := stageCommand(ctx, []string{probeName}, maps)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := startStage(cmd, maps); err != nil {
 		return err
 	}
-	release.Close()
-	return cmd.Wait()
+	if err := cmd.Wait(); err != nil {
+		return forbidden(fmt.Errorf("%w %s", err, strings.TrimSpace(out.String())))
+	}
+	return nil
+}
+
+// probeMain mounts, in its own namespace, what the builder will mount.
+func probeMain() {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == nil {
+		err = unix.Mount("tmpfs", "/proc", "tmpfs", 0, "") // any folder that surely exists
+	}
+	if err == nil {
+		err = errors.Join(os.Mkdir("/proc/a", 0o755), os.Mkdir("/proc/b", 0o755), os.Mkdir("/proc/c", 0o755))
+	}
+	if err == nil {
+		_, err = Overlay("/proc/c", []string{"/proc/a", "/proc/b"}, "", "")
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func runStage(maps *mapping) (int, error) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	cmd, release, err := startStage(os.Args, maps)
+	cmd := stageCommand(context.Background(), os.Args, maps)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := startStage(cmd, maps)
 	if err != nil {
 		return 0, err
 	}
-	release.Close()
 	go func() {
 		for s := range signals {
 			// The terminal has sent its signals to the whole process group already.
@@ -108,18 +132,10 @@ func isTerminalGroup() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
-// startStage starts the clone and maps its ids. The clone goes on when the
-// returned pipe is closed.
-func startStage(args []string, maps *mapping) (*exec.Cmd, *os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer r.Close()
-	cmd := exec.Command("/proc/self/exe")
+// stageCommand is a clone that will start args (with argv[0]) in a new namespace.
+func stageCommand(ctx context.Context, args []string, maps *mapping) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = append([]string{stageName}, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{r}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,
@@ -128,23 +144,39 @@ func startStage(args []string, maps *mapping) (*exec.Cmd, *os.File, error) {
 		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = maps.sys(maps.uids), maps.sys(maps.gids)
 		cmd.SysProcAttr.GidMappingsEnableSetgroups = true
 	}
-	if err := startPinned(cmd); err != nil {
-		w.Close()
-		return nil, nil, forbidden(err)
+	return cmd
+}
+
+// startStage starts the clone, maps its ids, and lets it go on.
+func startStage(cmd *exec.Cmd, maps *mapping) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
 	}
-	if !maps.direct {
-		err = errors.Join(maps.helper("newuidmap", cmd.Process.Pid, maps.uids), maps.helper("newgidmap", cmd.Process.Pid, maps.gids))
-		if err != nil {
-			cmd.Process.Kill()
-			cmd.Wait()
-			w.Close()
-			return nil, nil, err
-		}
+	defer w.Close() // the clone waits for that
+	cmd.ExtraFiles = []*os.File{r}
+	err = startPinned(cmd)
+	r.Close()
+	if err != nil || maps.direct {
+		return forbidden(err)
 	}
-	return cmd, w, nil
+	if err = maps.helper("newuidmap", cmd.Process.Pid, maps.uids); err == nil {
+		err = maps.helper("newgidmap", cmd.Process.Pid, maps.gids)
+	}
+	if err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	return err
 }
 
 func forbidden(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, unix.ENOSPC) { // what clone says, and it is not the disk
+		err = errors.New("the limit user.max_user_namespaces of this host is reached")
+	}
 	hint := "allow user namespaces: sysctl user.max_user_namespaces=65536, and on Debian kernel.unprivileged_userns_clone=1"
 	if b, e := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"); e == nil && strings.TrimSpace(string(b)) == "1" {
 		hint = "this host's AppArmor forbids user namespaces to ordinary users: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
@@ -156,117 +188,9 @@ func forbidden(err error) error {
 func stageMain() {
 	var b [1]byte
 	os.NewFile(3, "release").Read(b[:])
-	if len(os.Args) > 1 && os.Args[1] == "--probe" {
-		os.Exit(0)
-	}
 	syscall.CloseOnExec(3)
 	os.Setenv(enteredVar, "1")
 	err := syscall.Exec("/proc/self/exe", os.Args[1:], os.Environ())
 	fmt.Fprintf(os.Stderr, "error: start again in the user namespace: %v\n", err)
 	os.Exit(int(fault.Environment))
-}
-
-// mapping is how ids inside the namespace stand for ids outside.
-type mapping struct {
-	direct     bool // the kernel lets us write the maps ourselves
-	uids, gids []idRange
-}
-
-type idRange struct{ inside, outside, count int }
-
-func (m *mapping) sys(rs []idRange) []syscall.SysProcIDMap {
-	out := make([]syscall.SysProcIDMap, len(rs))
-	for i, r := range rs {
-		out[i] = syscall.SysProcIDMap{ContainerID: r.inside, HostID: r.outside, Size: r.count}
-	}
-	return out
-}
-
-func (m *mapping) helper(tool string, pid int, rs []idRange) error {
-	args := []string{strconv.Itoa(pid)}
-	for _, r := range rs {
-		args = append(args, strconv.Itoa(r.inside), strconv.Itoa(r.outside), strconv.Itoa(r.count))
-	}
-	out, err := exec.Command(tool, args...).CombinedOutput()
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return fault.Hint(fault.New(fault.Environment, "map user ids: %s is not installed", tool), "install it (Debian: apt install uidmap), or run as root")
-	case err != nil:
-		return fault.Hint(fault.New(fault.Environment, "map user ids: %s: %w: %s", tool, err, strings.TrimSpace(string(out))), "check this user's lines in /etc/subuid and /etc/subgid")
-	}
-	return nil
-}
-
-func idMaps() (*mapping, error) {
-	if os.Geteuid() == 0 {
-		uids, err := currentRanges("/proc/self/uid_map")
-		if err != nil {
-			return nil, err
-		}
-		gids, err := currentRanges("/proc/self/gid_map")
-		return &mapping{direct: true, uids: uids, gids: gids}, err
-	}
-	me, err := user.Current()
-	if err != nil {
-		return nil, fault.New(fault.Environment, "look up the current user: %w", err)
-	}
-	m := &mapping{}
-	if m.uids, err = subordinate("/etc/subuid", me, os.Geteuid()); err != nil {
-		return nil, err
-	}
-	m.gids, err = subordinate("/etc/subgid", me, os.Getegid())
-	return m, err
-}
-
-// currentRanges maps every id of the namespace we are in to itself.
-func currentRanges(file string) ([]idRange, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fault.New(fault.Environment, "read the id map: %w", err)
-	}
-	defer f.Close()
-	var out []idRange
-	total := 0
-	for s := bufio.NewScanner(f); s.Scan(); {
-		var inside, outside, count int
-		if _, err := fmt.Sscan(s.Text(), &inside, &outside, &count); err != nil {
-			return nil, fault.New(fault.Environment, "read %s: %w", file, err)
-		}
-		out = append(out, idRange{inside, inside, count})
-		total += count
-	}
-	if total < minIDs {
-		return nil, fault.Hint(fault.New(fault.Environment, "%s maps only %d ids; a node image needs %d", file, total, minIDs),
-			"run outside this container, or give it a larger id range")
-	}
-	return out, nil
-}
-
-// subordinate maps 0 to the user and 1… to the user's ranges of subuid(5).
-func subordinate(file string, me *user.User, id int) ([]idRange, error) {
-	hint := fmt.Sprintf("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s", me.Username)
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fault.Hint(fault.New(fault.Environment, "user %s has no subordinate ids: %w", me.Username, err), "%s", hint)
-	}
-	defer f.Close()
-	out := []idRange{{0, id, 1}}
-	next := 1
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Split(strings.TrimSpace(s.Text()), ":")
-		if len(fields) != 3 || (fields[0] != me.Username && fields[0] != me.Uid) {
-			continue
-		}
-		start, err1 := strconv.Atoi(fields[1])
-		count, err2 := strconv.Atoi(fields[2])
-		if err1 != nil || err2 != nil || count <= 0 {
-			continue
-		}
-		out = append(out, idRange{next, start, count})
-		next += count
-	}
-	if next-1 < minIDs-1 {
-		return nil, fault.Hint(fault.New(fault.Environment, "user %s has %d subordinate ids in %s; %d are needed", me.Username, next-1, file, minIDs), "%s", hint)
-	}
-	return out, nil
 }

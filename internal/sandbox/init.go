@@ -1,14 +1,15 @@
 package sandbox
 
 import (
-	"encoding/json"
+	"bytes"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -18,7 +19,8 @@ import (
 // initName is argv[0] of the clone that becomes a command's init process.
 const initName = "image-builder-init"
 
-// initConfig is what the builder tells the init process, as JSON.
+// initConfig is what the builder tells the init process. It travels as gob:
+// paths and arguments are bytes, and JSON would mangle those that are not UTF-8.
 type initConfig struct {
 	Root     string
 	ReadOnly bool
@@ -40,22 +42,26 @@ func Main() {
 		os.Exit(initMain())
 	case stageName:
 		stageMain()
+	case probeName:
+		probeMain()
 	}
 }
 
 func initMain() int {
-	conn, err := net.FileConn(os.NewFile(3, "link"))
+	file := os.NewFile(3, "link")
+	conn, err := net.FileConn(file)
 	if err != nil {
 		return 125
 	}
-	unix.CloseOnExec(3)
+	file.Close()
+	syscall.Umask(0o022) // what is made below must not depend on the user's
 	link := conn.(*net.UnixConn)
 	raw, _, err := receiveMessage(link)
 	if err != nil {
 		return 125
 	}
 	var c initConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := gob.NewDecoder(bytes.NewReader(raw)).Decode(&c); err != nil {
 		return 125
 	}
 	files, err := prepare(c)
@@ -66,9 +72,7 @@ func initMain() int {
 	if err := sendMessage(link, nil, files); err != nil {
 		return 125
 	}
-	for _, f := range files {
-		f.Close()
-	}
+	closeAll(files)
 	if _, _, err := receiveMessage(link); err != nil {
 		return 125
 	}
@@ -84,6 +88,11 @@ func prepare(c initConfig) ([]*os.File, error) {
 	if err := unix.Mount(c.Root, c.Root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return nil, fmt.Errorf("bind root %s: %w", c.Root, err)
 	}
+	if c.ReadOnly { // before the mounts, or their missing targets would be made in it
+		if err := makeReadOnly(c.Root, false); err != nil {
+			return nil, fmt.Errorf("make root read-only: %w", err)
+		}
+	}
 	if err := mountSystem(c); err != nil {
 		return nil, err
 	}
@@ -92,16 +101,10 @@ func prepare(c initConfig) ([]*os.File, error) {
 			return nil, err
 		}
 	}
-	if c.ReadOnly {
-		if err := remountReadOnly(c.Root); err != nil {
-			return nil, fmt.Errorf("make root read-only: %w", err)
-		}
-	}
 	if err := pivot(c.Root); err != nil {
 		return nil, err
 	}
 	unix.Sethostname([]byte("localhost"))
-	syscall.Umask(0o022)
 	return listen(c.Ports)
 }
 
@@ -140,7 +143,7 @@ func listen(ports []int) ([]*os.File, error) {
 	for _, port := range ports {
 		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("listen on port %d: %w", port, err)
 		}
 		f, err := l.File()
 		l.Close()
@@ -175,6 +178,7 @@ func supervise(c initConfig) int {
 	if c.Terminal {
 		signal.Ignore(syscall.SIGINT, syscall.SIGQUIT)
 	}
+	dropAdmin()
 	proc, err := os.StartProcess(path, c.Args, &os.ProcAttr{Dir: dir, Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "start %s: %v\n", path, err)
@@ -199,77 +203,9 @@ func supervise(c initConfig) int {
 	}
 }
 
-// bind mounts one Mount below root.
-func bind(root string, m Mount) error {
-	target, err := inside(root, m.Target)
-	if err != nil {
-		return err
-	}
-	if m.Source == "" {
-		os.MkdirAll(target, 0o755)
-		return wrapMount(m.Target, unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"))
-	}
-	st, err := os.Stat(m.Source)
-	if err != nil {
-		return fmt.Errorf("bind %s: %w", m.Target, err)
-	}
-	makeTarget(target, st.IsDir())
-	if err := unix.Mount(m.Source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("bind %s to %s: %w", m.Source, m.Target, err)
-	}
-	if m.ReadOnly {
-		return wrapMount(m.Target, remountReadOnly(target))
-	}
-	return nil
-}
-
-func wrapMount(target string, err error) error {
-	if err != nil {
-		return fmt.Errorf("mount %s: %w", target, err)
-	}
-	return nil
-}
-
-// makeTarget makes a mount point; a read-only root must have it already, and
-// then the mount itself reports what is missing.
-func makeTarget(target string, dir bool) {
-	if dir {
-		os.MkdirAll(target, 0o755)
-		return
-	}
-	os.MkdirAll(filepath.Dir(target), 0o755)
-	if f, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644); err == nil {
-		f.Close()
-	}
-}
-
-// inside resolves an absolute path below root without leaving it: symbolic
-// links in the root are followed as if root were /.
-func inside(root, path string) (string, error) {
-	if !filepath.IsAbs(path) {
-		return "", fmt.Errorf("mount target %q is not absolute", path)
-	}
-	parts := strings.Split(filepath.Clean(path), "/")
-	cur := "/"
-	for links := 0; len(parts) > 0; {
-		p := parts[0]
-		parts = parts[1:]
-		if p == "" || p == "." {
-			continue
-		}
-		next := filepath.Join(cur, p)
-		dest, err := os.Readlink(filepath.Join(root, next))
-		if err != nil {
-			cur = next
-			continue
-		}
-		if links++; links > 40 {
-			return "", fmt.Errorf("mount target %s: too many symbolic links", path)
-		}
-		if filepath.IsAbs(dest) {
-			cur = "/"
-		}
-		parts = append(strings.Split(dest, "/"), parts...)
-	}
-	return filepath.Join(root, cur), nil
+// dropAdmin keeps the command from undoing its mounts. It stays on this thread,
+// which starts the command: capabilities belong to threads.
+func dropAdmin() {
+	runtime.LockOSThread()
+	unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0)
 }

@@ -29,9 +29,18 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	return c.(*net.UnixConn), os.NewFile(uintptr(fds[1]), "theirs"), nil
 }
 
+// What a message may hold: the kernel itself takes at most 253 files at once.
+const (
+	maxMessage = 16 << 20
+	maxFiles   = 64
+)
+
 // sendMessage sends a length (4 bytes, big endian) with the files attached, and
 // then the bytes.
 func sendMessage(c *net.UnixConn, msg []byte, files []*os.File) error {
+	if len(msg) > maxMessage || len(files) > maxFiles {
+		return fmt.Errorf("message of %d bytes and %d files is too large", len(msg), len(files))
+	}
 	fds := make([]int, len(files))
 	for i, f := range files {
 		fds[i] = int(f.Fd())
@@ -47,27 +56,42 @@ func sendMessage(c *net.UnixConn, msg []byte, files []*os.File) error {
 	return err
 }
 
-// receiveMessage takes what sendMessage sent; at most 16 MiB and 16 files.
-func receiveMessage(c *net.UnixConn) ([]byte, []*os.File, error) {
-	head, oob := make([]byte, 4), make([]byte, unix.CmsgSpace(16*4))
-	n, oobn, _, _, err := c.ReadMsgUnix(head, oob)
+// receiveMessage takes what sendMessage sent.
+func receiveMessage(c *net.UnixConn) (msg []byte, files []*os.File, err error) {
+	head, oob := make([]byte, 4), make([]byte, unix.CmsgSpace(maxFiles*4))
+	n, oobn, flags, _, err := c.ReadMsgUnix(head, oob)
 	if err != nil {
 		return nil, nil, err
 	}
-	if n != len(head) {
-		return nil, nil, io.ErrUnexpectedEOF
-	}
+	files, err = rights(oob[:oobn])
+	defer func() {
+		if err != nil {
+			closeAll(files)
+			msg, files = nil, nil
+		}
+	}()
 	size := binary.BigEndian.Uint32(head)
-	if size > 16<<20 {
-		return nil, nil, fmt.Errorf("message of %d bytes", size)
+	switch {
+	case err != nil:
+		return nil, files, err
+	case n == 0:
+		return nil, files, io.EOF
+	case n != len(head), flags&unix.MSG_CTRUNC != 0:
+		return nil, files, io.ErrUnexpectedEOF
+	case size > maxMessage:
+		return nil, files, fmt.Errorf("message of %d bytes", size)
 	}
-	files, err := rights(oob[:oobn])
-	if err != nil {
-		return nil, nil, err
+	msg = make([]byte, size)
+	if _, err = io.ReadFull(c, msg); err == io.EOF && size > 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	msg := make([]byte, size)
-	_, err = io.ReadFull(c, msg)
 	return msg, files, err
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 func rights(oob []byte) ([]*os.File, error) {

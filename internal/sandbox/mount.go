@@ -13,28 +13,57 @@ import (
 // /dev, and empty /tmp and /run. /sys is empty because tools that look there
 // would put the host's hardware into the image.
 func mountSystem(c initConfig) error {
-	root := c.Root
-	if !c.ReadOnly {
-		for _, d := range []string{"proc", "sys", "dev", "tmp", "run"} {
-			os.Mkdir(filepath.Join(root, d), 0o755)
+	at := map[string]string{}
+	for _, d := range []string{"proc", "sys", "dev", "tmp", "run"} {
+		path, err := inside(c.Root, "/"+d) // an image may have symbolic links there
+		if err != nil {
+			return err
+		}
+		if at[d] = path; !c.ReadOnly {
+			os.MkdirAll(path, 0o755)
 		}
 	}
-	proc := filepath.Join(root, "proc")
+	proc := at["proc"]
 	if err := unix.Mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		// A container with a masked /proc forbids a new one; its own does as well.
 		if err2 := unix.Mount("/proc", proc, "", unix.MS_BIND|unix.MS_REC, ""); err2 != nil {
 			return fmt.Errorf("mount /proc: %w", err)
 		}
 	}
+	if err := guardKernel(proc); err != nil {
+		return err
+	}
 	for _, t := range []struct{ dir, opts string }{
 		{"sys", "mode=0555"}, {"tmp", "mode=1777"}, {"run", "mode=0755"}, {"dev", "mode=0755"},
 	} {
-		if err := unix.Mount("tmpfs", filepath.Join(root, t.dir), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, t.opts); err != nil {
+		if err := unix.Mount("tmpfs", at[t.dir], "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, t.opts); err != nil {
 			return fmt.Errorf("mount /%s: %w", t.dir, err)
 		}
 	}
-	os.Mkdir(filepath.Join(root, "run/lock"), 0o1777)
-	return makeDev(filepath.Join(root, "dev"), c.Devices)
+	lock := filepath.Join(at["run"], "lock")
+	os.Mkdir(lock, 0o755)
+	os.Chmod(lock, os.ModeSticky|0o777)
+	return makeDev(at["dev"], c.Devices)
+}
+
+// guardKernel makes the switches of the kernel read-only. When real root runs
+// the builder, the command's root is the same user, and the kernel asks for
+// nothing else there: /proc/sys/kernel/core_pattern would let a package's script
+// run a program on the host.
+func guardKernel(proc string) error {
+	for _, name := range []string{"sys", "sysrq-trigger", "irq", "bus", "fs"} {
+		path := filepath.Join(proc, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind /proc/%s: %w", name, err)
+		}
+		if err := makeReadOnly(path, true); err != nil {
+			return fmt.Errorf("make /proc/%s read-only: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func makeDev(dev string, more []string) error {
@@ -64,6 +93,19 @@ func makeDev(dev string, more []string) error {
 	return unix.Mount("tmpfs", filepath.Join(dev, "shm"), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
 }
 
+// makeReadOnly makes the mount at path read-only, with those below it if deep.
+func makeReadOnly(path string, deep bool) error {
+	flags := uint(unix.AT_SYMLINK_NOFOLLOW)
+	if deep {
+		flags |= unix.AT_RECURSIVE
+	}
+	err := unix.MountSetattr(unix.AT_FDCWD, path, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	if err == unix.ENOSYS { // before Linux 5.12
+		return remountReadOnly(path)
+	}
+	return err
+}
+
 // remountReadOnly keeps the flags that the host has locked on the mount.
 func remountReadOnly(path string) error {
 	var st unix.Statfs_t
@@ -80,28 +122,4 @@ func remountReadOnly(path string) error {
 		}
 	}
 	return unix.Mount("", path, "", flags, "")
-}
-
-// Overlay mounts lower directories, bottom first, at target, with a writable
-// upper directory unless upper is empty. Writes skip every sync: a layer that
-// was not finished is thrown away anyway. The returned function unmounts.
-func Overlay(target string, lower []string, upper, work string) (unmount func() error, err error) {
-	top := make([]string, 0, len(lower)+1)
-	for i := len(lower) - 1; i >= 0; i-- {
-		top = append(top, lower[i])
-	}
-	opts := "userxattr,lowerdir="
-	switch {
-	case upper != "":
-		opts = fmt.Sprintf("volatile,upperdir=%s,workdir=%s,", upper, work) + opts
-	case len(top) == 1: // an overlay without an upper directory needs two lower ones
-		if err := unix.Mount(top[0], target, "", unix.MS_BIND, ""); err != nil {
-			return nil, fmt.Errorf("bind %s at %s: %w", top[0], target, err)
-		}
-		return func() error { return unix.Unmount(target, unix.MNT_DETACH) }, nil
-	}
-	if err := unix.Mount("overlay", target, "overlay", 0, opts+strings.Join(top, ":")); err != nil {
-		return nil, fmt.Errorf("overlay %d layers at %s: %w", len(lower), target, err)
-	}
-	return func() error { return unix.Unmount(target, unix.MNT_DETACH) }, nil
 }

@@ -12,10 +12,11 @@ package sandbox
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -47,7 +48,7 @@ type Command struct {
 	Env      []string  // added to PATH, HOME=/root and LC_ALL=C.UTF-8; nothing is inherited
 	Mounts   []Mount   // bound over Root, in this order
 	Devices  []string  // device nodes bound in besides the usual harmless ones
-	Stdin    io.Reader // nil is empty
+	Stdin    io.Reader // nil is empty; a Read that blocks is not waited for
 	Stdout   io.Writer // nil: only the tail is kept, for the error
 	Stderr   io.Writer // nil: as Stdout
 	// Loopback serves TCP ports on 127.0.0.1 inside the command's network
@@ -78,6 +79,7 @@ type Process struct {
 	cmd     *exec.Cmd
 	name    string
 	tail    *tail
+	outputs []*output
 	link    *net.UnixConn
 	servers []*http.Server
 	once    sync.Once
@@ -104,28 +106,32 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: open a channel to %s: %w", c.Args[0], err)
 	}
-	defer theirs.Close()
 	p := &Process{ctx: ctx, name: c.Args[0], tail: &tail{max: 4096}, link: ours}
 	p.cmd = exec.CommandContext(ctx, "/proc/self/exe")
 	p.cmd.Args = []string{initName}
 	p.cmd.Env = []string{}
 	p.cmd.ExtraFiles = []*os.File{theirs}
-	p.cmd.Stdin = c.Stdin
-	p.cmd.Stdout = orTail(c.Stdout, p.tail)
-	if p.cmd.Stderr = p.cmd.Stdout; c.Stderr != c.Stdout { // one writer for both gets no calls at the same time
-		p.cmd.Stderr = orTail(c.Stderr, p.tail)
-	}
-	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     !c.Terminal,
 	}
-	if err := startPinned(p.cmd); err != nil {
+	p.connectOutput(c)
+	feed, err := p.connectInput(c.Stdin)
+	if err == nil {
+		err = startPinned(p.cmd)
+	}
+	theirs.Close() // or the end of the init process would go unnoticed
+	if err != nil {
 		ours.Close()
+		feed(false)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, context.Cause(ctx))
+		}
 		return nil, fault.Hint(fault.New(fault.Environment, "sandbox: start namespaces for %s: %w", p.name, err),
 			"run 'image-builder doctor'")
 	}
+	feed(true)
 	if err := p.handshake(c); err != nil {
 		p.Kill()
 		p.Wait()
@@ -142,14 +148,18 @@ func (p *Process) handshake(c Command) error {
 		ports = append(ports, port)
 	}
 	slices.Sort(ports)
-	conf, err := json.Marshal(initConfig{
+	var conf bytes.Buffer
+	err := gob.NewEncoder(&conf).Encode(initConfig{
 		Root: c.Root, ReadOnly: c.ReadOnly, Args: c.Args, Dir: c.Dir, Env: c.Env,
 		Mounts: c.Mounts, Devices: c.Devices, Ports: ports, Terminal: c.Terminal,
 	})
 	if err != nil {
 		return err
 	}
-	if err := sendMessage(p.link, conf, nil); err != nil {
+	if err := sendMessage(p.link, conf.Bytes(), nil); err != nil {
+		if p.ctx.Err() != nil {
+			return p.deadInit(err)
+		}
 		return fmt.Errorf("sandbox: send %s its settings: %w", p.name, err)
 	}
 	answer, files, err := receiveMessage(p.link)
@@ -159,23 +169,38 @@ func (p *Process) handshake(c Command) error {
 	if len(answer) > 0 {
 		return fault.New(fault.Environment, "sandbox: prepare %s: %s", p.name, answer)
 	}
-	for i, f := range files {
-		l, err := net.FileListener(f)
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("sandbox: listen inside the namespace: %w", err)
-		}
-		srv := &http.Server{Handler: c.Loopback[ports[i]], ReadHeaderTimeout: time.Minute,
-			BaseContext: func(net.Listener) context.Context { return p.ctx }}
-		p.servers = append(p.servers, srv)
-		go srv.Serve(l)
+	defer closeAll(files)
+	if len(files) != len(ports) {
+		return fault.New(fault.Internal, "sandbox: %s opened %d of %d ports", p.name, len(files), len(ports))
 	}
-	return sendMessage(p.link, []byte("go"), nil)
+	for i, f := range files {
+		if err := p.serve(f, c.Loopback[ports[i]]); err != nil {
+			return fmt.Errorf("sandbox: listen on port %d inside the namespace: %w", ports[i], err)
+		}
+	}
+	if err := sendMessage(p.link, []byte("go"), nil); err != nil {
+		return p.deadInit(err)
+	}
+	return nil
+}
+
+func (p *Process) serve(listener *os.File, h http.Handler) error {
+	l, err := net.FileListener(listener)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(p.tail, "", 0),
+		BaseContext: func(net.Listener) context.Context { return p.ctx },
+	}
+	p.servers = append(p.servers, srv)
+	go srv.Serve(l)
+	return nil
 }
 
 func (p *Process) deadInit(err error) error {
 	if p.ctx.Err() != nil {
-		return p.ctx.Err()
+		return fmt.Errorf("%s: %w", p.name, context.Cause(p.ctx))
 	}
 	return fault.New(fault.Environment, "sandbox: the init process of %s died: %v %s", p.name, err, p.tail.String())
 }
@@ -198,11 +223,14 @@ func (p *Process) Wait() error {
 
 func (p *Process) outcome(err error) error {
 	var exit *exec.ExitError
+	failed := errors.Join(p.outputErrors()...)
 	switch {
 	case err == nil:
 		return nil
 	case p.ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", p.name, context.Cause(p.ctx))
+	case failed != nil: // the command's own failure follows from that
+		return fmt.Errorf("take the output of %s: %w", p.name, failed)
 	case errors.As(err, &exit):
 		code := exit.ExitCode()
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
@@ -220,44 +248,4 @@ func Output(ctx context.Context, c Command) ([]byte, error) {
 	c.Stdout = &out
 	err := Run(ctx, c)
 	return out.Bytes(), err
-}
-
-func orTail(w io.Writer, t *tail) io.Writer {
-	if w == nil {
-		return t
-	}
-	if f, ok := w.(*os.File); ok { // keep the descriptor: a shell wants a terminal
-		return f
-	}
-	return io.MultiWriter(w, t)
-}
-
-// tail keeps the last max bytes written to it.
-type tail struct {
-	mu  sync.Mutex
-	max int
-	buf []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, b...)
-	if extra := len(t.buf) - 2*t.max; extra > 0 {
-		t.buf = append(t.buf[:0], t.buf[len(t.buf)-t.max:]...)
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b := t.buf
-	if len(b) > t.max {
-		b = b[len(b)-t.max:]
-		if i := bytes.IndexByte(b, '\n'); i >= 0 {
-			b = b[i+1:]
-		}
-	}
-	return string(b)
 }

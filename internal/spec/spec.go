@@ -38,7 +38,7 @@ type Spec struct {
 	Disk Disk `yaml:"disk,omitempty" json:"disk,omitempty"`
 	// Packages are additional packages of the distribution.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
-	// Files are written last before hardening.
+	// Files are written after all packages are installed.
 	Files []File `yaml:"files,omitempty" json:"files,omitempty"`
 	// Mirrors overrides where inputs are fetched from.
 	Mirrors Mirrors `yaml:"mirrors,omitempty" json:"mirrors,omitempty"`

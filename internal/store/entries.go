@@ -63,8 +63,9 @@ func usage(path string) (size int64, newest time.Time) {
 }
 
 // Prune removes what was last used before a time and returns the bytes freed.
-// A result that a running build makes or waits for is left alone.
+// What another run that is still going has used or made is left alone.
 func (s *Store) Prune(ctx context.Context, before time.Time) (freed int64, err error) {
+	before = s.oldestOther(before)
 	for _, dir := range []string{"layers", "scratch"} {
 		list, err := os.ReadDir(filepath.Join(s.dir, dir))
 		if err != nil {
@@ -72,7 +73,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (freed int64, err e
 		}
 		for _, e := range list {
 			info, err := e.Info()
-			if err != nil || info.ModTime().After(before) {
+			if err != nil || !info.ModTime().Before(before) {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
@@ -85,7 +86,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (freed int64, err e
 			}
 		}
 	}
-	n, err := s.pruneBlobs(before)
+	n, err := s.pruneBlobs(ctx, before)
 	return freed + n, err
 }
 
@@ -102,13 +103,13 @@ func (s *Store) discard(path string) (int64, error) {
 	return size, RemoveAll(tmp)
 }
 
-func (s *Store) pruneBlobs(before time.Time) (freed int64, err error) {
+func (s *Store) pruneBlobs(ctx context.Context, before time.Time) (freed int64, err error) {
 	err = filepath.WalkDir(filepath.Join(s.dir, "blobs"), func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		if err := cmp.Or(err, ctx.Err()); err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		info, err := d.Info()
-		if err != nil || info.ModTime().After(before) {
+		if err != nil || !info.ModTime().Before(before) {
 			return nil
 		}
 		freed += info.Size()

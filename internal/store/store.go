@@ -1,27 +1,28 @@
 // Package store is content-addressed storage on disk: inputs by digest under
 // blobs/, results of phases by key under layers/. Everything appears by rename,
-// whole or not at all, so the store stays right when the builder is killed.
+// whole or not at all, so the store stays right when the builder is killed or
+// the machine crashes.
 package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"imagebuilder.dev/internal/fault"
 )
 
 // Store is a folder. Many processes may use it at once.
-type Store struct{ dir string }
+type Store struct {
+	dir    string
+	run    string // names what this run leaves in tmp/
+	opened time.Time
+	settle sync.Mutex
+}
 
 // DefaultDir returns $IMAGE_BUILDER_HOME, or image-builder in the user's cache folder.
 func DefaultDir() (string, error) {
@@ -36,16 +37,29 @@ func DefaultDir() (string, error) {
 }
 
 // Open opens the store in dir, which is made if missing, and removes what
-// killed runs have left in its temporary folder.
+// killed runs and crashes of the machine have left. The caller counts as
+// running until its process ends.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir}
+	s := &Store{dir: dir, opened: time.Now()}
 	for _, d := range []string{"blobs", "layers", "tmp", "locks", "scratch"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			return nil, fault.Hint(fault.New(fault.Environment, "open the store: %w", err), "set IMAGE_BUILDER_HOME to a folder that this user can write to")
+			return nil, unusable(err)
 		}
 	}
+	if err := s.begin(); err != nil {
+		return nil, unusable(err)
+	}
+	s.dropUnsettled()
 	s.sweep()
 	return s, nil
+}
+
+func unusable(err error) error {
+	err = fault.New(fault.Environment, "open the store: %w", err)
+	if fault.HintOf(err) != "" { // e.g. the disk is full
+		return err
+	}
+	return fault.Hint(err, "set IMAGE_BUILDER_HOME to a folder on a local disk that this user can write to")
 }
 
 // Dir returns the store's folder.
@@ -55,103 +69,42 @@ func (s *Store) Dir() string { return s.dir }
 // it holds is for speed only; nothing trusts it.
 func (s *Store) Scratch(name string) (string, error) {
 	d := filepath.Join(s.dir, "scratch", name)
-	return d, os.MkdirAll(d, 0o755)
-}
-
-var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-func (s *Store) blobPath(digest string) string {
-	return filepath.Join(s.dir, "blobs", digest[:2], digest)
-}
-
-// Blob returns the path of the blob with a SHA-256 digest (hex), if it is there.
-func (s *Store) Blob(digest string) (path string, ok bool) {
-	if !hexDigest.MatchString(digest) {
-		return "", false
-	}
-	p := s.blobPath(digest)
-	st, err := os.Stat(p)
-	return p, err == nil && st.Mode().IsRegular()
-}
-
-// Remove deletes a blob, e.g. one found to be damaged.
-func (s *Store) Remove(digest string) error {
-	if !hexDigest.MatchString(digest) {
-		return nil
-	}
-	return os.Remove(s.blobPath(digest))
-}
-
-// PutFile moves a finished temporary file, on the store's file system, in and
-// returns its digest.
-func (s *Store) PutFile(tmp string) (digest string, err error) {
-	f, err := os.Open(tmp)
-	if err != nil {
+	if err := os.MkdirAll(d, 0o755); err != nil {
 		return "", err
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	digest = hex.EncodeToString(h.Sum(nil))
-	return digest, s.Adopt(tmp, digest)
-}
-
-// Adopt is PutFile for a file whose digest the caller has just computed.
-func (s *Store) Adopt(tmp, digest string) error {
-	p := s.blobPath(digest)
-	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-		return err
-	}
-	if err := os.Chmod(tmp, 0o444); err != nil {
-		return err
-	}
-	return os.Rename(tmp, p)
-}
-
-// PutBlob stores what r yields and returns its digest and size in bytes.
-func (s *Store) PutBlob(r io.Reader) (digest string, size int64, err error) {
-	f, err := os.CreateTemp(filepath.Join(s.dir, "tmp"), "blob-")
-	if err != nil {
-		return "", 0, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	h := sha256.New()
-	if size, err = io.Copy(io.MultiWriter(f, h), r); err != nil {
-		return "", 0, err
-	}
-	if err := f.Close(); err != nil {
-		return "", 0, err
-	}
-	digest = hex.EncodeToString(h.Sum(nil))
-	return digest, size, s.Adopt(f.Name(), digest)
-}
-
-// Partial returns the path where a download of a digest is collected, so that
-// a later run can resume it.
-func (s *Store) Partial(digest string) string {
-	return filepath.Join(s.dir, "tmp", "partial-"+digest)
+	touch(d)
+	return d, nil
 }
 
 // TempDir makes a folder on the store's file system. The caller removes it; if
 // it is killed, a later run does.
 func (s *Store) TempDir(pattern string) (dir string, err error) {
-	return os.MkdirTemp(filepath.Join(s.dir, "tmp"), fmt.Sprintf("%d-%s-", os.Getpid(), pattern))
+	return os.MkdirTemp(filepath.Join(s.dir, "tmp"), s.tempName(pattern))
 }
 
-// Layer returns the folder of a finished result.
+var layerKey = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}$`)
+
+// Layer returns the folder of a finished result and marks it as used now.
 func (s *Store) Layer(key string) (dir string, ok bool) {
+	if !layerKey.MatchString(key) {
+		return "", false
+	}
 	dir = filepath.Join(s.dir, "layers", key)
-	_, err := os.Stat(dir)
-	return dir, err == nil
+	st, err := os.Stat(dir)
+	if err != nil || !st.IsDir() {
+		return dir, false
+	}
+	s.touchOld(dir, st.ModTime())
+	return dir, true
 }
 
 // Make returns the folder of a finished result. If it is missing, make fills an
 // empty folder, which becomes the result by rename. Of several processes that
 // want the same key one makes it and the others wait.
 func (s *Store) Make(ctx context.Context, key string, make func(dir string) error) (dir string, err error) {
+	if !layerKey.MatchString(key) {
+		return "", fault.New(fault.Internal, "store: %q is no key of a layer", key)
+	}
 	if dir, ok := s.Layer(key); ok {
 		return dir, nil
 	}
@@ -178,49 +131,33 @@ func (s *Store) Make(ctx context.Context, key string, make func(dir string) erro
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	// A crash of the machine must not leave a result with unwritten files.
-	if err := syncFS(s.dir); err != nil {
-		return "", err
-	}
-	return dir, os.Rename(tmp, dir)
+	return dir, s.finish(tmp, dir, key)
 }
 
-func syncFS(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
+// finish makes a filled folder the result.
+func (s *Store) finish(tmp, dir, key string) error {
+	touch(tmp) // what was unpacked there may have given it an old time
+	if err := s.markUnsettled(key); err != nil {
+		return fmt.Errorf("finish layer %s: %w", key, err)
 	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
-}
-
-// Lock takes an advisory lock that other processes respect and that the kernel
-// drops when this one dies.
-func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, "locks", name), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
+	if err := os.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("finish layer %s: %w", key, err)
 	}
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, ctx.Err()
-		case <-time.After(wait):
-		}
-	}
+	go s.settleLayers()
+	return nil
 }
 
 // Touch marks a result as used now, for the order in which prune forgets.
-func (s *Store) Touch(key string) {
+func (s *Store) Touch(key string) { touch(filepath.Join(s.dir, "layers", key)) }
+
+func touch(path string) {
 	now := time.Now()
-	os.Chtimes(filepath.Join(s.dir, "layers", key), now, now)
+	os.Chtimes(path, now, now)
+}
+
+// touchOld marks what this run has not marked or made yet.
+func (s *Store) touchOld(path string, used time.Time) {
+	if used.Before(s.opened) {
+		touch(path)
+	}
 }

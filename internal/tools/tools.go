@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"imagebuilder.dev/internal/deb"
 	"imagebuilder.dev/internal/event"
@@ -77,10 +76,16 @@ func Fetch(ctx context.Context, f *fetch.Fetcher, packages []lock.Package, urls 
 }
 
 // finish adds what a maintainer script would have made and the tools rely on.
+// Links of a package cannot lead it out of the folder.
 func finish(dir string) error {
-	for _, d := range []string{Work, "/proc", "/sys", "/dev", "/run", "/tmp", "/var/lib/dpkg/info", "/var/lib/apt/lists/partial", "/var/cache/apt/archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			return err
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, d := range []string{Work[1:], "proc", "sys", "dev", "run", "tmp", "etc", "var/lib/dpkg/info", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"} {
+		if err := root.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("make /%s: %w", d, err)
 		}
 	}
 	for name, content := range map[string]string{
@@ -88,12 +93,11 @@ func finish(dir string) error {
 		"etc/group":           "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
 		"var/lib/dpkg/status": "",
 	} {
-		path := filepath.Join(dir, name)
-		if _, err := os.Lstat(path); err == nil {
+		if _, err := root.Lstat(name); err == nil {
 			continue
 		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			return err
+		if err := root.WriteFile(name, []byte(content), 0o644); err != nil {
+			return fmt.Errorf("write /%s: %w", name, err)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 """Makes a one-node cluster with kubeadm and proves that it works."""
 
 import calendar
+import glob
 import json
 import os
 import sys
@@ -9,7 +10,7 @@ import time
 import contract
 import machine
 from report import Failure, Final, wait
-from shell import journal, output, run, run_shown
+from shell import different, journal, output, run, run_shown
 
 HOME = os.path.dirname(os.path.abspath(__file__))
 POD_NETWORK = "10.244.0.0/16"
@@ -87,7 +88,7 @@ def kubeadm_config():
             "localAPIEndpoint": {"advertiseAddress": machine.address()},
             "nodeRegistration": {"criSocket": "unix:///var/run/containerd/containerd.sock", "imagePullPolicy": "Never", "taints": []},
             "timeouts": {"controlPlaneComponentHealthCheck": "10m0s", "kubeletHealthCheck": "6m0s",
-                         "kubernetesAPICall": "5m0s", "tlsBootstrap": "6m0s"}}
+                         "kubernetesAPICall": "10m0s", "tlsBootstrap": "6m0s"}}
     cluster = {"apiVersion": group, "kind": "ClusterConfiguration", "kubernetesVersion": contract.version(),
                "networking": {"podSubnet": POD_NETWORK, "serviceSubnet": SERVICE_NETWORK}}
     return json.dumps(init) + "\n---\n" + json.dumps(cluster) + "\n"
@@ -97,18 +98,21 @@ def kubeadm_init(detail):
     path, log = os.path.join(HOME, "kubeadm.yaml"), os.path.join(HOME, "kubeadm.log")
     with open(path, "w", encoding="utf-8") as f:
         f.write(kubeadm_config())
-    status, lines = run_shown(detail, log, 1200, "kubeadm", "init", "--config", path)
+    status, lines = run_shown(detail, log, 1800, "kubeadm", "init", "--config", path)
     if status != 0:
         raise Failure("kubeadm init failed with status %s" % status,
-                      lines[-40:] + journal("kubelet", 40) + journal("containerd", 20) + containers())
+                      lines[-8:] + pod_logs() + journal("kubelet", 12) + journal("containerd", 8))
     return "; ".join(line.strip() for line in lines if "[WARNING" in line)
 
 
-def containers():
-    try:
-        return ["--- containers"] + output("ctr", "-n", "k8s.io", "tasks", "list").splitlines()
-    except Failure as err:
-        return [str(err)]
+def pod_logs():
+    """The last lines of each container of the cluster's own pods; kubelet keeps
+    them as time, stream, flag and text. The most recent container comes first."""
+    log = []
+    for path in sorted(glob.glob("/var/log/pods/*/*/*.log"), key=os.path.getmtime, reverse=True)[:8]:
+        lines = [line.split(" ", 3)[-1] for line in machine.read(path).splitlines()[-200:]]
+        log += ["--- log of %s" % "/".join(path.split("/")[-2:])] + different(lines)[-5:]
+    return log
 
 
 def kubectl(*args):
@@ -185,10 +189,10 @@ def explained(function):
         return function()
     except Failure as err:
         try:
-            events = output("kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp").splitlines()[-30:]
+            events = output("kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp").splitlines()[-12:]
         except Failure as other:
             events = [str(other)]
-        raise Failure(str(err), err.log[-20:] + ["--- events"] + events + journal("kubelet", 40) + journal("containerd", 20)) from err
+        raise Failure(str(err), err.log[:20] + ["--- events"] + events + pod_logs() + journal("kubelet", 12) + journal("containerd", 8)) from err
 
 
 def inside_a_pod():

@@ -66,7 +66,7 @@ class Report:
             result = function(self.detail, *args)
         except Failure as err:
             self.failed = True
-            self.send(type="fail", check=name, text=str(err), log=err.log[-200:])
+            self.send(type="fail", check=name, text=str(err), log=err.log[:200])
             return None
         self.send(type="pass", check=name, text=result if isinstance(result, str) else "")
         return result

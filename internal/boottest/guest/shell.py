@@ -1,5 +1,6 @@
 """Runs commands in the guest."""
 
+import re
 import subprocess
 
 from report import Failure, wait
@@ -57,9 +58,24 @@ def run_shown(detail, log, timeout, *args):
 
 
 def journal(unit, lines):
-    """Returns the last lines of a unit's journal of this boot."""
+    """Returns the last different lines of a unit's journal of this boot."""
     try:
-        text = run("journalctl", "-b", "-u", unit, "-n", str(lines), "--no-pager", "-o", "short-monotonic").stdout
+        text = run("journalctl", "-b", "-u", unit, "-n", "400", "--no-pager", "-o", "cat").stdout
     except Failure as err:
         text = str(err)
-    return ["--- journal of %s" % unit] + text.splitlines()
+    return ["--- journal of %s" % unit] + different(text.splitlines())[-lines:]
+
+
+# What differs between two klog lines that say the same: time and process.
+STAMP = re.compile(r"^[EWIF]\d{4} [\d:.]+ +\d+ ")
+
+
+def different(lines):
+    """Drops lines that were said before, and cuts long ones."""
+    seen, kept = set(), []
+    for line in lines:
+        text = STAMP.sub("", line)[:300]
+        if text and text[:120] not in seen:
+            seen.add(text[:120])
+            kept.append(text)
+    return kept

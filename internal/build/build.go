@@ -10,16 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"imagebuilder.dev/internal/catalog"
 	"imagebuilder.dev/internal/disk"
 	"imagebuilder.dev/internal/event"
 	"imagebuilder.dev/internal/fault"
 	"imagebuilder.dev/internal/format"
-	"imagebuilder.dev/internal/store"
+	"imagebuilder.dev/internal/tools"
 )
 
 // diskVersion changes when the same root would give another disk or artifact.
@@ -68,18 +68,31 @@ func Build(ctx context.Context, in Inputs, o Options) (*Manifest, error) {
 	return manifest, manifest.write(o.Out)
 }
 
-// partPrefix, followed by the process that writes it, begins the name of an
-// artifact that is not finished.
+// partPrefix begins the name of an artifact that is not finished. Its writer
+// holds a lock on it.
 const partPrefix = ".image-builder-"
+
+// createPart makes the file that an artifact is written to.
+func createPart(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, partPrefix+"*")
+	if err != nil {
+		return nil, fault.New(fault.Environment, "write the artifact: %w", err)
+	}
+	return f, unix.Flock(int(f.Fd()), unix.LOCK_EX)
+}
 
 // sweepOut removes what killed builds have left in the folder.
 func sweepOut(dir string) {
 	parts, _ := filepath.Glob(filepath.Join(dir, partPrefix+"*"))
 	for _, p := range parts {
-		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(p), partPrefix), "-")
-		if n, err := strconv.Atoi(pid); err == nil && !store.Alive(n) {
+		f, err := os.Open(p)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			os.Remove(p)
 		}
+		f.Close()
 	}
 }
 
@@ -111,7 +124,7 @@ func (b *builder) target(ctx context.Context, name, until string, old *Manifest)
 	if err != nil {
 		return nil, err
 	}
-	steps := Steps(b.in.Spec.Spec.OS.Arch, phases)
+	steps := Steps(b.in.Spec.Spec.OS.Arch, b.in.Lock.Epoch, phases)
 	if until != "" {
 		n := slices.IndexFunc(steps, func(s Step) bool { return s.Phase.Name == until })
 		if n < 0 {
@@ -151,8 +164,18 @@ func (b *builder) artifact(target, rootKey string) *Artifact {
 	return &Artifact{
 		Target: target, Format: ext,
 		File: fmt.Sprintf("%s-%s-%s.%s", s.Metadata.Name, s.Spec.Kubernetes.Version, s.Spec.OS.Arch, ext),
-		Key:  digest(fmt.Sprint(diskVersion), rootKey, fmt.Sprint(int64(s.Spec.Disk.Size)), s.Spec.Disk.Root.Filesystem, ext),
+		Key:  digest(fmt.Sprint(diskVersion), rootKey, b.diskKey(), ext),
 	}
+}
+
+// diskKey stands for what decides about a disk besides its root.
+func (b *builder) diskKey() string {
+	s := b.in.Spec.Spec
+	parts := []string{fmt.Sprint(int64(s.Disk.Size)), s.Disk.Root.Filesystem, b.in.Lock.Epoch.UTC().Format(time.RFC3339), tools.Key("build", b.in.Lock.For("build"))}
+	if release, err := catalog.FindRelease(s.OS.Name, s.OS.Version); err == nil {
+		parts = append(parts, release.Ext4Features, release.EFIVendor)
+	}
+	return digest(parts...)
 }
 
 // write composes the disk and writes it in the target's format. The artifact
@@ -170,9 +193,9 @@ func (b *builder) write(ctx context.Context, a *Artifact, layers []string) (err 
 	}
 	ctx, task := event.Start(ctx, a.File)
 	defer func() { task.Done(err) }()
-	out, err := os.CreateTemp(b.out, partPrefix+strconv.Itoa(os.Getpid())+"-*")
+	out, err := createPart(b.out)
 	if err != nil {
-		return fault.New(fault.Environment, "write the artifact: %w", err)
+		return err
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
@@ -204,14 +227,14 @@ func (b *builder) compose(ctx context.Context, path, root string) error {
 	if err != nil {
 		return err
 	}
-	tools, err := b.in.tools(ctx, "build")
+	toolsRoot, err := b.in.tools(ctx, "build")
 	if err != nil {
 		return err
 	}
 	seed := b.in.Seed()
 	return disk.Compose(ctx, path, disk.Options{
 		Size: int64(s.Disk.Size), Seed: seed, Epoch: b.in.Lock.Epoch, Ext4Features: release.Ext4Features,
-		Root: root, ESP: disk.SignedESP(release.EFIVendor, disk.UUIDs(seed).Root), Tools: tools,
+		Root: root, ESP: disk.SignedESP(release.EFIVendor, disk.UUIDs(seed).Root), Tools: toolsRoot,
 	})
 }
 

@@ -22,10 +22,11 @@ type Step struct {
 	Key   string
 }
 
-// Steps keys phases in their order.
-func Steps(arch string, phases []phase.Phase) []Step {
+// Steps keys phases in their order. The epoch is below all of them: what
+// they stamp files with follows from it.
+func Steps(arch string, epoch time.Time, phases []phase.Phase) []Step {
 	out := make([]Step, len(phases))
-	parent := ""
+	parent := epoch.UTC().Format(time.RFC3339)
 	for i, p := range phases {
 		parent = p.Key(parent, arch)
 		out[i] = Step{p, parent}

@@ -115,7 +115,7 @@ func (in Inputs) Seed() [32]byte {
 
 func (in Inputs) identity() phase.Identity {
 	ids := disk.UUIDs(in.Seed())
-	id := phase.Identity{RootUUID: ids.Root.String(), ESPUUID: ids.ESPUUID(), Arguments: in.Spec.Spec.OS.KernelArguments}
+	id := phase.Identity{RootUUID: ids.Root.String(), ESPUUID: ids.ESPUUID(), Arguments: in.Spec.Spec.OS.KernelArguments, Kubernetes: in.Lock.Kubernetes.Version}
 	release, err := catalog.FindRelease(in.Spec.Spec.OS.Name, in.Spec.Spec.OS.Version)
 	if err != nil {
 		return id // validated with the spec

@@ -49,7 +49,7 @@ func (a *app) plan(ctx context.Context, s *session, path, target string) error {
 	}
 	var list []plannedPhase
 	var rows [][]string
-	for _, step := range build.Steps(in.Spec.Spec.OS.Arch, phases) {
+	for _, step := range build.Steps(in.Spec.Spec.OS.Arch, in.Lock.Epoch, phases) {
 		_, ok := s.store.Layer(step.Key)
 		list = append(list, plannedPhase{step.Phase.Name, step.Key, ok, len(step.Phase.Inputs)})
 		state := "to make"

@@ -49,7 +49,7 @@ func (a *app) shell(ctx context.Context, s *session, path, phase, target string,
 	if err != nil {
 		return err
 	}
-	steps := build.Steps(in.Spec.Spec.OS.Arch, phases)
+	steps := build.Steps(in.Spec.Spec.OS.Arch, in.Lock.Epoch, phases)
 	n := slices.IndexFunc(steps, func(st build.Step) bool { return st.Phase.Name == phase })
 	engine := build.Engine{Store: s.store, Epoch: in.Lock.Epoch}
 	layers, err := engine.Layers(ctx, steps[:n+1])

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"imagebuilder.dev/internal/deb"
 	"imagebuilder.dev/internal/event"
 )
 
@@ -29,7 +31,7 @@ func Node(p Packages) Phase {
 	}}
 }
 
-// Kernels returns the versions of the kernels in the root.
+// Kernels returns the versions of the kernels in the root, oldest first.
 func (r *Root) Kernels() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(r.dir, "boot"))
 	if err != nil {
@@ -44,6 +46,7 @@ func (r *Root) Kernels() ([]string, error) {
 	if len(out) == 0 {
 		return nil, errors.New("the root has no kernel")
 	}
+	slices.SortFunc(out, deb.CompareVersions)
 	return out, nil
 }
 

@@ -53,7 +53,7 @@ func (r *Root) Write(path string, data []byte, mode os.FileMode) error {
 			return err
 		}
 	}
-	if err := r.root.WriteFile(rel(path), data, mode); err != nil {
+	if err := r.root.WriteFile(rel(path), data, mode.Perm()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return r.root.Chmod(rel(path), mode) // whatever the umask and the file that was there
@@ -69,7 +69,8 @@ func (r *Root) Copy(path, source string, mode os.FileMode) error {
 		return err
 	}
 	defer in.Close()
-	out, err := r.root.OpenFile(rel(path), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	r.root.Remove(rel(path)) // a link at path is replaced, not followed
+	out, err := r.root.OpenFile(rel(path), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode.Perm())
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -83,17 +84,30 @@ func (r *Root) Copy(path, source string, mode os.FileMode) error {
 	return r.root.Chmod(rel(path), mode)
 }
 
-func (r *Root) parents(path string) error {
-	if err := r.root.MkdirAll(rel(filepath.Dir(path)), 0o755); err != nil {
-		return fmt.Errorf("make folder of %s: %w", path, err)
+func (r *Root) parents(path string) error { return r.folders(filepath.Dir("/" + rel(path))) }
+
+// folders makes a folder and those above it, mode 0755 whatever the umask.
+// Those that are there stay as they are.
+func (r *Root) folders(path string) error {
+	if path == "/" {
+		return nil
 	}
-	return nil
+	if _, err := r.root.Stat(rel(path)); err == nil {
+		return nil
+	}
+	if err := r.folders(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := r.root.Mkdir(rel(path), 0o755); err != nil {
+		return fmt.Errorf("make folder %s: %w", path, err)
+	}
+	return r.root.Chmod(rel(path), 0o755)
 }
 
 // Mkdir makes a folder and those above it.
 func (r *Root) Mkdir(path string, mode os.FileMode) error {
-	if err := r.root.MkdirAll(rel(path), 0o755); err != nil {
-		return fmt.Errorf("make folder %s: %w", path, err)
+	if err := r.folders("/" + rel(path)); err != nil {
+		return err
 	}
 	return r.root.Chmod(rel(path), mode)
 }

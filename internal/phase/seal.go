@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"imagebuilder.dev/internal/deb"
 )
@@ -16,6 +17,7 @@ type Identity struct {
 	RootUUID, ESPUUID string
 	Arguments         []string // added to the kernel command line
 	Sources           []Source // package sources that the node keeps
+	Kubernetes        string   // version
 }
 
 // Source is a package repository for the node's own apt.
@@ -27,9 +29,10 @@ func Seal(id Identity) Phase {
 	inputs := []Input{
 		setting("root", id.RootUUID), setting("esp", id.ESPUUID),
 		setting("arguments", strings.Join(id.Arguments, "\n")), setting("sources", fmt.Sprint(id.Sources)),
+		setting("kubernetes", id.Kubernetes),
 	}
 	return Phase{Name: "seal", Version: 1, Inputs: inputs, Run: func(ctx context.Context, r *Root) error {
-		for _, step := range []func(*Root) error{id.fstab, id.grub, id.sources, holdPackages, removeIdentity, removeLogs} {
+		for _, step := range []func(*Root) error{id.fstab, id.grub, id.sources, id.release, holdPackages, removeIdentity, removeLogs} {
 			if err := step(r); err != nil {
 				return err
 			}
@@ -89,6 +92,13 @@ func (id Identity) sources(r *Root) error {
 		fmt.Fprintf(&b, "Types: deb\nURIs: %s\nSuites: %s\nComponents: %s\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n", s.URL, s.Suite, s.Components)
 	}
 	return r.Write("/etc/apt/sources.list.d/debian.sources", []byte(b.String()), 0o644)
+}
+
+// release says on the node what it was made of. The builder's own version is
+// not there: it is in the provenance, and the image's bits do not depend on it.
+func (id Identity) release(r *Root) error {
+	text := fmt.Sprintf("KUBERNETES_VERSION=%s\nBUILD_DATE=%s\n", id.Kubernetes, r.Epoch.UTC().Format(time.RFC3339))
+	return r.Write("/etc/image-builder-release", []byte(text), 0o644)
 }
 
 // holdPackages keeps apt on the node from changing a version by itself.

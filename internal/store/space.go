@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,13 +31,4 @@ func (s *Store) Explain(err error) error {
 	}
 	return fault.Hint(fault.New(fault.Environment, "the disk of the store %s is full: %w", s.dir, err),
 		"free some space, run 'image-builder cache prune', or point IMAGE_BUILDER_HOME at a larger disk; finished phases are kept")
-}
-
-// Alive reports whether a process of this host (or container) exists.
-func Alive(pid int) bool {
-	if pid == os.Getpid() {
-		return true
-	}
-	err := syscall.Kill(pid, 0)
-	return err == nil || errors.Is(err, syscall.EPERM)
 }

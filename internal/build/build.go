@@ -164,8 +164,13 @@ func (b *builder) artifact(target, rootKey string) *Artifact {
 	return &Artifact{
 		Target: target, Format: ext,
 		File: fmt.Sprintf("%s-%s-%s.%s", s.Metadata.Name, s.Spec.Kubernetes.Version, s.Spec.OS.Arch, ext),
-		Key:  digest(fmt.Sprint(diskVersion), rootKey, b.diskKey(), ext),
+		Key:  digest(fmt.Sprint(diskVersion), rootKey, b.diskKey(), ext, s.Spec.Disk.Compression),
 	}
+}
+
+// compressions are the values of disk.compression.
+func compressions() map[string]format.Compression {
+	return map[string]format.Compression{"zlib": format.Zlib, "zstd": format.Zstd, "none": format.None}
 }
 
 // diskKey stands for what decides about a disk besides its root.
@@ -207,7 +212,7 @@ func (b *builder) write(ctx context.Context, a *Artifact, layers []string) (err 
 	if a.Format == "raw" {
 		_, err = format.CopyRaw(ctx, out, src)
 	} else {
-		err = format.WriteQcow2(ctx, out, src, format.Options{Compression: format.Zlib})
+		err = format.WriteQcow2(ctx, out, src, format.Options{Compression: compressions()[b.in.Spec.Spec.Disk.Compression]})
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", a.File, err)

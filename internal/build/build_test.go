@@ -271,6 +271,15 @@ func TestArtifactKeyCoversTheDisk(t *testing.T) {
 	}
 }
 
+// Every compression of the catalog has a format.
+func TestEveryCompressionIsKnown(t *testing.T) {
+	for _, c := range catalog.Compressions() {
+		if _, ok := compressions()[c]; !ok {
+			t.Errorf("%s is not known", c)
+		}
+	}
+}
+
 // Every target of the catalog has a format.
 func TestEveryTargetHasAFormat(t *testing.T) {
 	for _, target := range catalog.Targets() {

@@ -14,6 +14,7 @@ import (
 	"imagebuilder.dev/internal/kube"
 	"imagebuilder.dev/internal/oci"
 	"imagebuilder.dev/internal/phase"
+	"imagebuilder.dev/internal/sandbox"
 	"imagebuilder.dev/internal/tools"
 )
 
@@ -201,7 +202,7 @@ func (c *components) images(ctx context.Context, root, dir string) ([]oci.Image,
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := c.in.tools(ctx, "proxy")
+	proxy, err := c.proxyRoot(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +234,21 @@ func (c *components) images(ctx context.Context, root, dir string) ([]oci.Image,
 		images = append(images, image)
 	}
 	return images, nil
+}
+
+// proxyRoot returns the root of kube-proxy's image. Its programs must start
+// there: a library or loader that is missing would show only on a node.
+func (c *components) proxyRoot(ctx context.Context) (string, error) {
+	root, err := c.in.tools(ctx, "proxy")
+	if err != nil {
+		return "", err
+	}
+	for _, args := range [][]string{{"nft", "--version"}, {"iptables-nft", "--version"}, {"conntrack", "--version"}, {"modprobe", "--version"}} {
+		if err := sandbox.Run(ctx, sandbox.Command{Root: root, ReadOnly: true, Args: args}); err != nil {
+			return "", fmt.Errorf("the root of kube-proxy's image does not work: %w", err)
+		}
+	}
+	return root, nil
 }
 
 func (c *components) image(ctx context.Context, dir string, d kube.Image) (oci.Image, error) {

@@ -41,3 +41,6 @@ const (
 // KubernetesMinors returns the minor versions of Kubernetes 1.x that the
 // catalog knows, oldest first.
 func KubernetesMinors() []int { return []int{34, 35, 36} }
+
+// Compressions returns the values of disk.compression, the default first.
+func Compressions() []string { return []string{"zlib", "zstd", "none"} }

@@ -68,8 +68,9 @@ func ToolRoots() map[string][]string {
 	return map[string][]string{
 		"build":   {"apt", "e2fsprogs", "libarchive13t64", "grub-common", "grub-pc-bin"},
 		"compile": {"gcc", "libc6-dev"},
-		"proxy":   {"iptables", "nftables", "conntrack", "kmod"},
-		"test":    {"qemu-system-x86", "qemu-utils", "ovmf", "seabios"},
+		// base-files brings /lib64, where programs look for their loader.
+		"proxy": {"base-files", "iptables", "nftables", "conntrack", "kmod"},
+		"test":  {"qemu-system-x86", "qemu-utils", "ovmf", "seabios"},
 	}
 }
 

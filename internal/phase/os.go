@@ -17,7 +17,7 @@ func OS(p Packages, arguments []string) Phase {
 		if err := r.Write("/etc/default/grub.d/60-image-builder.cfg", grub, 0o644); err != nil {
 			return err
 		}
-		if err := r.install(ctx, p); err != nil {
+		if err := r.installWithoutHostKeys(ctx, p); err != nil {
 			return err
 		}
 		if err := r.systemctl(ctx, "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service", "unattended-upgrades.service"); err != nil {
@@ -29,6 +29,21 @@ func OS(p Packages, arguments []string) Phase {
 		}
 		return r.systemctl(ctx, "enable", units...)
 	}}
+}
+
+// installWithoutHostKeys installs packages among which is OpenSSH's server. Its
+// script makes host keys unless there are some; so there are, empty ones, while
+// it runs: no layer ever holds a key.
+func (r *Root) installWithoutHostKeys(ctx context.Context, p Packages) error {
+	for _, kind := range []string{"rsa", "ecdsa", "ed25519"} {
+		if err := r.Write("/etc/ssh/ssh_host_"+kind+"_key", nil, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := r.install(ctx, p); err != nil {
+		return err
+	}
+	return r.Remove("/etc/ssh/ssh_host_*")
 }
 
 // Consoles are the kernel's consoles, the last of which is /dev/console.

@@ -36,10 +36,14 @@ type Resolver struct {
 }
 
 // Hash identifies what a lock answers: everything in a spec that decides about
-// inputs. Another hash makes a lock stale.
+// inputs, and the builder's own lists. Another hash makes a lock stale.
 func Hash(s *spec.Image) string {
+	var lists []any
+	if release, err := catalog.FindRelease(s.Spec.OS.Name, s.Spec.OS.Version); err == nil {
+		lists = []any{release.Packages, release.Kernels, release.Repositories, catalog.ToolRoots(), catalog.DefaultCNI}
+	}
 	b, err := json.Marshal([]any{s.Spec.OS.Name, s.Spec.OS.Version, s.Spec.OS.Arch, s.Spec.OS.Kernel,
-		s.Spec.Kubernetes, s.Spec.Runtime, s.Spec.Packages, s.Spec.Targets, s.Spec.Mirrors})
+		s.Spec.Kubernetes, s.Spec.Runtime, s.Spec.Packages, s.Spec.Targets, s.Spec.Mirrors, lists})
 	if err != nil {
 		panic("resolve: " + err.Error()) // only plain values
 	}

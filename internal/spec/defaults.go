@@ -26,6 +26,7 @@ func setDefaults(img *Image, src *Source) {
 	text("spec.kubernetes.source", &s.Kubernetes.Source, catalog.Sources()[0])
 	text("spec.runtime.containerd.version", &s.Runtime.Containerd.Version, catalog.DefaultContainerd)
 	text("spec.disk.root.filesystem", &s.Disk.Root.Filesystem, catalog.Filesystems()[0])
+	text("spec.disk.compression", &s.Disk.Compression, catalog.Compressions()[0])
 	text("metadata.name", &img.Metadata.Name, defaultName(s.OS))
 	if !src.Has("spec.targets") {
 		s.Targets = []string{defaultTarget}

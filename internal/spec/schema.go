@@ -143,6 +143,7 @@ func constraints() []constraint {
 		{"Spec", "targets", true, oneOf("", catalog.Targets()...)},
 		{"Spec", "packages", true, form("", packageForm.String())},
 		{"Disk", "size", false, form((catalog.DefaultDiskGiB * GiB).String(), sizeForm.String())},
+		{"Disk", "compression", false, oneOf(catalog.Compressions()[0], catalog.Compressions()...)},
 		{"RootDisk", "filesystem", false, oneOf(catalog.Filesystems()[0], catalog.Filesystems()...)},
 		{"File", "path", false, func(s *jsonschema.Schema) { s.Pattern, s.MaxLength = fileForm.String(), new(uint64(maxPath)) }},
 		{"File", "source", false, form("", ".")},

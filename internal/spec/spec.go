@@ -88,6 +88,9 @@ type Disk struct {
 	Size Size `yaml:"size,omitempty" json:"size,omitempty"`
 	// Root is the root partition; it fills the disk.
 	Root RootDisk `yaml:"root,omitempty" json:"root,omitempty"`
+	// Compression of qcow2 files is zlib, which every QEMU reads, zstd, which is
+	// faster and needs QEMU 5.1, or none. Default zlib.
+	Compression string `yaml:"compression,omitempty" json:"compression,omitempty"`
 }
 
 // RootDisk is the root partition.

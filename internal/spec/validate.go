@@ -206,6 +206,7 @@ func (v *validator) disk() {
 	if size := v.img.Spec.Disk.Size; v.given(path) && (size < minDisk || size > maxDisk) {
 		v.addf(path, "%s is %s; it must be between %s and %s", path, size, minDisk, maxDisk)
 	}
+	v.oneOf("spec.disk.compression", v.img.Spec.Disk.Compression, catalog.Compressions())
 	v.oneOf("spec.disk.root.filesystem", v.img.Spec.Disk.Root.Filesystem, catalog.Filesystems())
 }
 

@@ -171,7 +171,7 @@ func (d brokenDisk) ReadAt(p []byte, off int64) (int, error) {
 	return d.disk.ReadAt(p, off)
 }
 
-type fullDevice struct{ buffer }
+type fullDevice struct{}
 
 func (f *fullDevice) WriteAt(p []byte, off int64) (int, error) { return 0, errBroken }
 

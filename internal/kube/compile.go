@@ -70,8 +70,7 @@ func (s *Source) Compile(ctx context.Context, l Lock) (all Binaries, err error) 
 
 func (s *Source) compileWorkspace(ctx context.Context, l Lock, w Workspace) (Binaries, error) {
 	key := l.CompileKey(w)
-	dir, cached := s.fetch.Store().Layer(key)
-	if !cached {
+	if _, cached := s.fetch.Store().Layer(key); !cached {
 		// Outside Make: fetching may take long and needs no lock.
 		inputs, err := s.network.Inputs(l.Modules[w.Name])
 		if err != nil {

@@ -18,7 +18,7 @@ var (
 	// packageForm is Debian policy section 5.6.1.
 	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 	// argumentForm is printable ASCII without what a shell or GRUB reads: quotes, backslash, $ and `.
-	argumentForm = regexp.MustCompile("^[!#%&(-\\[\\]^_a-~]+$")
+	argumentForm = regexp.MustCompile(`^[!#%&(-\[\]^_a-~]+$`)
 )
 
 // maxName is the most letters of a DNS label, which some providers allow only.

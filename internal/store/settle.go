@@ -3,6 +3,7 @@ package store
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -48,12 +49,13 @@ func (s *Store) unsettled() (marks [][3]string) {
 	return marks
 }
 
-// settleLayers writes everything to disk and removes the marks that were there
-// before.
+// settleLayers writes everything to disk and removes the marks of this boot that
+// were there before. What another boot has left unwritten cannot be settled.
 func (s *Store) settleLayers() {
 	s.settle.Lock()
 	defer s.settle.Unlock()
-	marks := s.unsettled()
+	now := bootID()
+	marks := slices.DeleteFunc(s.unsettled(), func(m [3]string) bool { return m[1] != now })
 	if len(marks) == 0 || syncFS(s.dir) != nil {
 		return
 	}

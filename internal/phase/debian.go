@@ -154,6 +154,11 @@ func (r *Root) preinst(ctx context.Context, packages []*deb.Unpacked) error {
 // invoke-rc.d's policy layer forbids the action.
 const policyRC = "#!/bin/sh\nexit 101\n"
 
+// auditctl asks the kernel's audit system, which does not answer in a network
+// namespace of its own: auditd's script would wait 8 s for a status that it
+// then ignores.
+const auditctl = "/usr/sbin/auditctl"
+
 // configure lets dpkg finish what was unpacked, after commands that must come
 // first. The initramfs is not made here: the phase that knows all packages
 // makes it once.
@@ -174,6 +179,9 @@ func (r *Root) configure(ctx context.Context, first ...string) error {
 		}
 	}}
 	c.Stderr = c.Stdout
+	if r.Exists(auditctl) {
+		c.Mounts = append(c.Mounts, sandbox.Mount{Source: filepath.Join(r.dir, "usr/bin/true"), Target: auditctl, ReadOnly: true})
+	}
 	if err := sandbox.Run(ctx, c); err != nil {
 		return fmt.Errorf("configure packages: %w", err)
 	}

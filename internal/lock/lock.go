@@ -6,7 +6,6 @@ package lock
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"time"
 
 	"imagebuilder.dev/internal/kube"
@@ -62,10 +61,9 @@ type Kubernetes struct {
 	Files *kube.Files `yaml:"files,omitempty" json:"files,omitempty"`
 }
 
-// Hash returns the lock's digest (hex SHA-256) over its values, whatever the
-// layout of the file.
+// Hash returns the digest (hex SHA-256) of the lock's file as Encode writes it.
 func (l *Lock) Hash() string {
-	b, err := json.Marshal(l)
+	b, err := l.Encode()
 	if err != nil {
 		panic("lock: " + err.Error()) // only plain values
 	}

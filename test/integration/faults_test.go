@@ -127,6 +127,19 @@ func fillStore(t *testing.T, shared, home string) {
 	}
 }
 
+// gone waits until nobody uses a store any more, and returns who does after 10 s.
+// A killed builder's processes are killed by the kernel, one after the other.
+func gone(home string) (left []string) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if left = users(home); len(left) == 0 {
+			return nil
+		}
+	}
+	return left
+}
+
 // users returns the processes that have something of a store open or mounted.
 func users(home string) (out []string) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
@@ -160,7 +173,7 @@ func TestInterrupt(t *testing.T) {
 		if sig == syscall.SIGINT && (code != 130 || !strings.Contains(text, "interrupted")) {
 			t.Errorf("after Ctrl-C: exit %d, %s", code, text)
 		}
-		if u := users(home); len(u) > 0 {
+		if u := gone(home); len(u) > 0 {
 			t.Errorf("%v left %v", sig, u)
 		}
 		if left, _ := filepath.Glob(filepath.Join(out, "*")); len(left) > 0 {
